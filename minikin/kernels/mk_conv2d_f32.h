@@ -1,8 +1,9 @@
 /* y[i][j][o] = clamp(sum x * weight + bias[o])
  *
  * The sum runs over the kernel's taps that lie inside the frame and over the group_in input channels of the group that o
- * is in; weight is [out_ch][kernel_h][kernel_w][group_in]; bias may be null. Tap (ky, kx) of output pixel (i, j) is
- * in[i * stride_h + ky * dilation_h] at column j * stride_w - pad_left + kx * dilation_w.
+ * is in; bias may be null. Tap (ky, kx) of output pixel (i, j) is in[i * stride_h + ky * dilation_h] at column
+ * j * stride_w - pad_left + kx * dilation_w. The weights of a group are blocks of eight output channels,
+ * [kernel_h][kernel_w][group_in][8], then the channels left over, [kernel_h][kernel_w][group_in] each.
  */
 struct mk_conv2d_f32 {
     int32_t in_w, in_ch, out_w;
@@ -14,32 +15,51 @@ struct mk_conv2d_f32 {
     const float *bias;
 };
 
-static void mk_conv2d_f32_pixel(const struct mk_conv2d_f32 *p, const float *const *in, int first, float *out) {
-    const int lo = mk_tap_lo(first, p->dilation_w, p->kernel_w);
-    const int hi = mk_tap_hi(first, p->dilation_w, p->kernel_w, p->in_w);
-    const float *w = p->weight;
-    for (int o = 0, left = p->group_out, channel = 0; o < p->out_ch; ++o) {
-        float acc = 0.0f;
-        for (int ky = 0; ky < p->kernel_h; ++ky, w += p->kernel_w * p->group_in) {
-            const float *row = in[ky * p->dilation_h];
-            if (!row) continue;
-            for (int kx = lo; kx < hi; ++kx) {
-                const float *x = row + (first + kx * p->dilation_w) * p->in_ch + channel;
-                const float *tap = w + kx * p->group_in;
-                for (int k = 0; k < p->group_in; ++k) acc += x[k] * tap[k];
-            }
+/* All channels of one output pixel, or of two side by side whose taps are all inside the frame. */
+static void mk_conv2d_f32_pixels(const struct mk_conv2d_f32 *p, const struct mk_window_f32 *at, int offset, float *out,
+                                 int pair) {
+    const int size = p->kernel_h * p->kernel_w * p->group_in;
+    const float *w = p->weight, *bias = p->bias ? p->bias : mk_zeros_f32;
+    for (int channel = 0; channel < p->in_ch; channel += p->group_in, offset += 4 * p->group_in) {
+        int left = p->group_out;
+        for (; left >= MK_LANES; left -= MK_LANES, w += MK_LANES * size, out += MK_LANES) {
+            if (pair)
+                mk_mat2_f32(out, at, w, offset, bias);
+            else
+                mk_mat1_f32(out, at, w, offset, bias);
+            if (p->bias) bias += MK_LANES;
         }
-        if (p->bias) acc += p->bias[o];
-        *out++ = mk_clamp_f32(acc, p->act_min, p->act_max);
-        if (--left == 0) {
-            left = p->group_out;
-            channel += p->group_in;
+        for (; left > 0; --left, w += size, ++out) {
+            for (int i = 0; i <= pair; ++i) {
+                const float sum = mk_sum_f32(at, w, offset + i * at->distance, 1);
+                out[i * p->out_ch] = mk_clamp_f32(sum + *bias, p->act_min, p->act_max);
+            }
+            if (p->bias) ++bias;
         }
     }
 }
 
 static void mk_conv2d_f32(const struct mk_conv2d_f32 *p, const float *const *in, float *out, int rows) {
-    for (int r = 0; r < rows; ++r, in += p->stride_h)
-        for (int j = 0; j < p->out_w; ++j, out += p->out_ch)
-            mk_conv2d_f32_pixel(p, in, j * p->stride_w - p->pad_left, out);
+    const int depth = 4 * MK_LANES * p->group_in; /* bytes of a tap's weights */
+    const int is_row = p->dilation_w == 1 && p->group_in == p->in_ch; /* the taps of a row lie side by side */
+    struct mk_window_f32 at = {NULL, 0, p->dilation_h * (int32_t)sizeof *in, 0, 0, 4 * p->stride_w * p->in_ch, 0,
+                               p->group_in, 4 * (p->dilation_w * p->in_ch - p->group_in), p->kernel_w * depth,
+                               mk_zeros_f32, mk_clamps_f32(p->act_min, p->act_max), p->act_min, p->act_max, 4 * p->out_ch};
+    for (int r = 0; r < rows; ++r, in += p->stride_h) {
+        at.in = in;
+        for (int j = 0; j < p->out_w;) {
+            const int first = j * p->stride_w - p->pad_left, end = first + (p->kernel_w - 1) * p->dilation_w;
+            const int pair = j + 1 < p->out_w && first >= 0 && end + p->stride_w < p->in_w;
+            const int lo = pair ? 0 : mk_tap_lo(first, p->dilation_w, p->kernel_w);
+            const int hi = pair ? p->kernel_w : mk_tap_hi(first, p->dilation_w, p->kernel_w, p->in_w);
+            at.rows = lo < hi ? p->kernel_h : 0;
+            at.before = lo * depth;
+            at.after = (p->kernel_w - hi) * depth;
+            at.taps = is_row ? 1 : hi - lo;
+            at.n = is_row ? (hi - lo) * p->group_in : p->group_in;
+            mk_conv2d_f32_pixels(p, &at, 4 * (first + lo * p->dilation_w) * p->in_ch, out, pair);
+            j += 1 + pair;
+            out += (1 + pair) * p->out_ch;
+        }
+    }
 }

@@ -1,13 +1,14 @@
 /* y[i][j][o] = clamp(sum x * weight + bias[o])
  *
  * The sum runs over the kernel's taps that lie inside the frame; channel o reads input channel o / multiplier, where
- * multiplier = out_ch / in_ch. weight is [kernel_h][kernel_w][out_ch]; bias may be null. Tap (ky, kx) of output pixel
- * (i, j) is in[i * stride_h + ky * dilation_h] at column j * stride_w - pad_left + kx * dilation_w.
+ * multiplier = out_ch / in_ch; bias may be null. Tap (ky, kx) of output pixel (i, j) is in[i * stride_h + ky * dilation_h]
+ * at column j * stride_w - pad_left + kx * dilation_w. The weights are `blocks` blocks of eight channels,
+ * [kernel_h][kernel_w][8], then the channels left over, [kernel_h][kernel_w] each. A multiplier other than 1 has no blocks.
  */
 struct mk_depthwise_conv2d_f32 {
     int32_t in_w, in_ch, out_w;
     int32_t kernel_h, kernel_w, stride_h, stride_w, pad_left, dilation_h, dilation_w;
-    int32_t out_ch;
+    int32_t out_ch, blocks;
     float act_min, act_max;
     const float *weight;
     const float *bias;
@@ -17,18 +18,22 @@ static void mk_depthwise_conv2d_f32_pixel(const struct mk_depthwise_conv2d_f32 *
                                           float *out) {
     const int lo = mk_tap_lo(first, p->dilation_w, p->kernel_w);
     const int hi = mk_tap_hi(first, p->dilation_w, p->kernel_w, p->in_w);
+    const int at = (first + lo * p->dilation_w) * p->in_ch, step = p->dilation_w * p->in_ch;
     const int multiplier = p->out_ch / p->in_ch;
-    for (int o = 0, channel = 0, left = multiplier; o < p->out_ch; ++o) {
-        float acc = 0.0f;
-        for (int ky = 0; ky < p->kernel_h; ++ky) {
-            const float *row = in[ky * p->dilation_h];
-            if (!row) continue;
-            const float *w = p->weight + ky * p->kernel_w * p->out_ch + o;
-            for (int kx = lo; kx < hi; ++kx)
-                acc += row[(first + kx * p->dilation_w) * p->in_ch + channel] * w[kx * p->out_ch];
-        }
-        if (p->bias) acc += p->bias[o];
-        *out++ = mk_clamp_f32(acc, p->act_min, p->act_max);
+    const struct mk_window_f32 window = {in, lo < hi ? p->kernel_h : 0, p->dilation_h * (int32_t)sizeof *in,
+                                         4 * MK_LANES * lo, 4 * MK_LANES * (p->kernel_w - hi), 0, hi - lo, 1, 4 * step - 4,
+                                         4 * MK_LANES * p->kernel_w, mk_zeros_f32,
+                                         mk_clamps_f32(p->act_min, p->act_max), p->act_min, p->act_max, 0};
+    const float *w = p->weight, *bias = p->bias ? p->bias : mk_zeros_f32;
+    int o = 0;
+    for (; o < p->blocks * MK_LANES; o += MK_LANES, w += MK_LANES * p->kernel_h * p->kernel_w) {
+        mk_taps_f32(out + o, &window, w, 4 * (at + o), bias);
+        if (p->bias) bias += MK_LANES;
+    }
+    for (int channel = o, left = multiplier; o < p->out_ch; ++o, w += p->kernel_h * p->kernel_w) {
+        const float sum = mk_sum_f32(&window, w, 4 * (at + channel), 1);
+        out[o] = mk_clamp_f32(sum + *bias, p->act_min, p->act_max);
+        if (p->bias) ++bias;
         if (--left == 0) ++channel, left = multiplier;
     }
 }

@@ -38,6 +38,7 @@ from minikin.ops.opdef import (
     register,
     require,
 )
+from minikin.ops.packing_f32 import F32_HEADERS, pack_conv_f32, pack_depthwise_f32
 from minikin.ops.requant import (
     centred_weights,
     float_clamp,
@@ -349,7 +350,7 @@ conv2d = OpDef(
         ),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
-        Kernel(name="mk_conv2d_f32", when=is_dtype("float32")),
+        Kernel(name="mk_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_conv_f32),
     ),
     cases=(
         conv_case("3x3", (1, 6, 5, 3), (4, 3, 3, 3)),
@@ -379,6 +380,8 @@ conv2d = OpDef(
         conv_case("no_bias_relu", (1, 4, 4, 2), (4, 3, 3, 2), bias=False, activation="relu"),
         conv_case("relu_n1_to_1", (1, 4, 4, 3), (4, 3, 3, 3), activation="relu_n1_to_1"),
         conv_case("one", (1, 1, 1, 1), (1, 1, 1, 1)),
+        conv_case("12_channels_relu6", (1, 6, 7, 3), (12, 3, 3, 3), padding=(1, 1, 1, 1), activation="relu6"),
+        conv_case("groups_of_10", (1, 6, 9, 6), (20, 2, 3, 3), dilation=(1, 2), activation="relu_n1_to_1", bias=False),
     ),
 )
 
@@ -414,7 +417,7 @@ depthwise_conv2d = OpDef(
         ),
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
-        Kernel(name="mk_depthwise_conv2d_f32", when=is_dtype("float32")),
+        Kernel(name="mk_depthwise_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_depthwise_f32),
     ),
     cases=(
         depthwise_case("3x3", (1, 6, 5, 4), (1, 3, 3, 4)),
@@ -434,6 +437,8 @@ depthwise_conv2d = OpDef(
         depthwise_case("relu", (1, 4, 4, 4), (1, 3, 3, 4), activation="relu"),
         depthwise_case("relu_n1_to_1", (1, 4, 4, 3), (1, 3, 3, 3), activation="relu_n1_to_1"),
         depthwise_case("one", (1, 1, 1, 1), (1, 1, 1, 1)),
+        depthwise_case("17_channels_relu6", (1, 5, 6, 17), (1, 3, 3, 17), padding=(1, 1, 1, 1), activation="relu6"),
+        depthwise_case("8_channels_no_bias", (1, 7, 6, 8), (1, 3, 2, 8), dilation=(2, 2), bias=False),
     ),
 )
 

@@ -12,6 +12,7 @@ from minikin.ops.channels import Bounds, Channels, Kept, Mixing, channel_count, 
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, clamp_float, is_dtype, register, require
 from minikin.ops.packing import fits_stream, is_symmetric, pack_stream, packed_channels
+from minikin.ops.packing_f32 import F32_HEADERS, pack_dense_f32
 from minikin.ops.requant import (
     centred_weights,
     exact_matmul,
@@ -210,7 +211,7 @@ register(
             ),
             Kernel(name="mk_dense_s8", when=is_dtype("int8")),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),
-            Kernel(name="mk_dense_f32", when=is_dtype("float32")),
+            Kernel(name="mk_dense_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_dense_f32),
         ),
         cases=(
             dense_case("10x3", DenseAttrs(), ((1, 10),), {1: (3, 10), 2: (3,)}),
@@ -222,6 +223,7 @@ register(
             dense_case(
                 "asymmetric", DenseAttrs("relu", asymmetric=True), ((4, 12),), {1: (6, 12), 2: (6,)}, (-1.0, 3.0)
             ),
+            dense_case("19_units", DenseAttrs("relu_n1_to_1"), ((2, 21),), {1: (19, 21), 2: (19,)}),
             dense_case("one", DenseAttrs(), ((1, 1),), {1: (1, 1), 2: (1,)}),
         ),
     )
