@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minikin.cli.options import ToolchainName, compiles
+from minikin.cli.options import Optimize, ToolchainName, compiles
 from minikin.version import __version__
 
 app = typer.Typer(
@@ -306,6 +306,54 @@ def profile(
     show(result, as_json)
     if hot and not as_json:
         out.print(result.hot_table())
+
+
+@app.command()
+def bench(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Models to measure; MLPerf Tiny's four and a dense one by default.")
+    ] = None,
+    board: Annotated[str, typer.Option("--board", "-b", help="See `minikin boards`.")] = "nucleo-l4r5zi",
+    folder: Annotated[
+        Path | None, typer.Option("--models", help="Where MLPerf Tiny's .tflite files lie (or MINIKIN_TEST_DATA).")
+    ] = None,
+    toolchain: Annotated[
+        list[ToolchainName], typer.Option("--toolchain", help="A C compiler; may be given several times.")
+    ] = [ToolchainName.zig],  # noqa: B006
+    optimize: Annotated[
+        list[Optimize], typer.Option("--optimize", help="What to save; may be given several times.")
+    ] = [Optimize.speed, Optimize.balanced],  # noqa: B006
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Random samples to compare.")] = 3,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw it into this .svg or .html file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure models in several builds, beside the recorded figures of TFLite Micro with CMSIS-NN and of silicon."""
+    from minikin.bench import bench as run_bench
+    from minikin.bench.plot import draw_html, draw_svg
+    from minikin.cli.show import progress, show
+    from minikin.errors import UsageError
+    from minikin.files import write_atomically
+
+    drawing = {".svg": draw_svg, ".html": draw_html}.get(plot.suffix if plot else ".svg")
+    if drawing is None:
+        raise UsageError(f"--plot {plot} is neither .svg nor .html: name one of them")
+    if models and folder:
+        raise UsageError(f"--models {folder} and models by name are given: leave out one of them")
+    with progress() as report:
+        result = run_bench(
+            models or (),
+            board,
+            folder=folder,
+            toolchains=[name.value for name in dict.fromkeys(toolchain)],
+            optimize=[name.value for name in dict.fromkeys(optimize)],
+            samples=samples,
+            progress=report,
+        )
+    if plot:
+        write_atomically(plot, drawing(result))
+    show(result, as_json)
+    if not result.equal:
+        raise typer.Exit(1)
 
 
 def _load(model: Path, board: str, rounding: Rounding) -> Any:

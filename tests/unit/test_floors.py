@@ -22,7 +22,7 @@ FLOORS = {
     3: ("data", "train", "compress", "plan"),
     4: ("codegen",),
     5: ("vboard",),
-    6: ("api", "demo"),
+    6: ("api", "bench", "demo"),
     7: ("cli", "__main__", "__init__"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
