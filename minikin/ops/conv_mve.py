@@ -1,0 +1,127 @@
+"""What the Helium kernels of conv2d, depthwise_conv2d and dense ask of the compiler: which nodes they take, how weights are
+packed (kernels/mk_mve.h)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minikin.graph import View
+from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
+from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
+from minikin.ops.requant import quant_of, weights_of
+from minikin.ops.window import conv_window
+
+LANES = 16
+"""Bytes of a vector."""
+GROUP = 4
+"""Output channels that are computed together."""
+
+
+def filled(size: int, multiple: int) -> int:
+    return size + -size % multiple
+
+
+def padded_to(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
+    widths = [(0, 0)] * values.ndim
+    widths[axis] = (0, filled(values.shape[axis], multiple) - values.shape[axis])
+    return np.pad(values, widths)
+
+
+def pack_groups(channels: PackedChannels) -> np.ndarray:
+    """The stream of mk_mve.h: of each four channels the biases, weights in vectors of 16, multipliers and shifts."""
+    w = padded_to(padded_to(channels.weights, LANES, 1), GROUP, 0).astype(np.int8)
+    vectors = w.shape[1] // LANES
+    w = w.reshape(-1, GROUP, vectors, LANES).transpose(0, 2, 1, 3)  # group, vector, channel, lane
+    words = np.ascontiguousarray(w.reshape(len(w), -1)).view("<i4")
+    bias, mult = (padded_to(values, GROUP, 0).reshape(-1, GROUP) for values in (channels.bias, channels.mult))
+    shifts = padded_to(-1 - channels.shift, GROUP, 0).astype(np.int8).reshape(-1, GROUP).view("<i4")
+    return np.concatenate([bias, words, mult, shifts], axis=1).astype(np.int32).reshape(-1)
+
+
+def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
+    """How the outputs are made of the sums, and the stream."""
+    lo, hi = activation_range(view, view.attrs.activation)
+    offset = quant_of(view.y).zero_point
+    return {
+        "offset": offset,
+        "is_signed": int(lo < offset),
+        "act_min": lo,
+        "act_max": hi,
+        "stream": pack_groups(channels),
+    }
+
+
+def window_weights(view: View) -> np.ndarray:
+    """[channels, inputs] in the order of mk_conv2d_s8_mve: column by column, in each kernel row by kernel row."""
+    w = weights_of(view)
+    return np.asarray(w.data).transpose(0, 2, 1, 3).reshape(w.shape[0], -1)
+
+
+def takes_conv(view: View) -> bool:
+    """int8 without groups or columns left out, with output multipliers below a half."""
+    if not is_symmetric(view) or weights_of(view).shape[3] != view.x.shape[3]:
+        return False
+    geometry = conv_window(view)
+    if geometry.dilation[1] > 1 and geometry.kernel[1] > 1:
+        return False
+    return packed_channels(view, window_weights(view)).exact
+
+
+def conv_columns(view: View) -> int:
+    """Input columns that a row of outputs reads, padding included."""
+    geometry = conv_window(view)
+    return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.kernel[1]
+
+
+def conv_vectors(view: View) -> int:
+    return filled(conv_window(view).taps * view.x.shape[3], LANES) // LANES
+
+
+def copied_pixels(view: View) -> int | None:
+    """Of a row whose windows are read in place: those that would read behind the row. None where there is no such row."""
+    geometry, (_, _, in_w, in_ch), out_w = conv_window(view), view.x.shape, view.y.shape[2]
+    if geometry.kernel[0] > 1 or any(geometry.padding):
+        return None
+    inside = in_w * in_ch - LANES * conv_vectors(view)
+    return out_w - min(out_w, inside // (geometry.stride[1] * in_ch) + 1 if inside >= 0 else 0)
+
+
+def conv_scratch(view: View, rows: int) -> int:
+    copied = copied_pixels(view)
+    if copied is not None:
+        return copied * LANES * conv_vectors(view)
+    geometry, in_ch = conv_window(view), view.x.shape[3]
+    inputs = geometry.taps * in_ch
+    return conv_columns(view) * geometry.kernel[0] * in_ch + filled(inputs, LANES) - inputs
+
+
+def conv_rows(view: View) -> int:
+    """Enough pixels for a call, an even number of them."""
+    width = view.y.shape[2]
+    return max(1, LANES // width) + (width % 2 and LANES // width % 2)
+
+
+def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h", "kernel_w")
+    copied = copied_pixels(view)
+    return {
+        **{name: fields[name] for name in kept},
+        "zero": quant_of(view.x).zero_point,
+        "columns": conv_columns(view),
+        "copied": -1 if copied is None else copied,
+        "out_ch": view.y.shape[3],
+        "vectors": conv_vectors(view),
+        **output_fields(view, packed_channels(view, window_weights(view))),
+        "buffer": Scratch() if conv_scratch(view, 1) else None,
+    }
+
+
+CONV_MVE = Kernel(
+    name="mk_conv2d_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h", "mk_mat_mve.h"),
+    when=takes_conv,
+    pack=pack_conv,
+    scratch=conv_scratch,
+    whole_rows=conv_rows,
+)
