@@ -15,6 +15,10 @@ LANES = 16
 """Bytes of a vector."""
 GROUP = 4
 """Output channels that are computed together."""
+TAPS = 4
+"""Largest side of a kernel that one vector holds."""
+SCRATCH_BYTES = 2048
+"""What depthwise_conv2d takes for interleaved rows where more channels at a time would save instructions only."""
 
 
 def filled(size: int, multiple: int) -> int:
@@ -116,6 +120,52 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def tap_weights(view: View) -> np.ndarray:
+    """[channels, 4 columns x 4 rows], zero where there is no tap."""
+    w = np.asarray(weights_of(view).data)[0]
+    padded = np.zeros((TAPS, TAPS, w.shape[2]), np.int8)
+    padded[: w.shape[0], : w.shape[1]] = w
+    return padded.transpose(2, 1, 0).reshape(-1, LANES)
+
+
+def takes_depthwise(view: View) -> bool:
+    """int8 with kernels of up to 4x4, one output channel for each, with output multipliers below a half."""
+    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or max(conv_window(view).kernel) > TAPS:
+        return False
+    return packed_channels(view, tap_weights(view)).exact
+
+
+def depthwise_columns(view: View) -> int:
+    """Input columns that a row of outputs reads, padding included."""
+    geometry = conv_window(view)
+    return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.extent[1]
+
+
+def depthwise_block(view: View) -> int:
+    """Channels that are interleaved together: within SCRATCH_BYTES, at least 16."""
+    most = SCRATCH_BYTES // (4 * depthwise_columns(view)) // LANES * LANES
+    return max(LANES, min(most, filled(view.x.shape[3], LANES)))
+
+
+def depthwise_scratch(view: View, rows: int) -> int:
+    return LANES + 4 * depthwise_columns(view) * depthwise_block(view)
+
+
+def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h", "kernel_w")
+    return {
+        "in_w": fields["in_w"],
+        "channels": view.x.shape[3],
+        "out_w": fields["out_w"],
+        **{name: fields[name] for name in geometry},
+        "columns": depthwise_columns(view),
+        "block": depthwise_block(view),
+        "zero": quant_of(view.x).zero_point,
+        **output_fields(view, packed_channels(view, tap_weights(view))),
+        "buffer": Scratch("int32_t"),
+    }
+
+
 CONV_MVE = Kernel(
     name="mk_conv2d_s8_mve",
     isa="mve",
@@ -124,4 +174,13 @@ CONV_MVE = Kernel(
     pack=pack_conv,
     scratch=conv_scratch,
     whole_rows=conv_rows,
+)
+
+DEPTHWISE_MVE = Kernel(
+    name="mk_depthwise_conv2d_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h"),
+    when=takes_depthwise,
+    pack=pack_depthwise,
+    scratch=depthwise_scratch,
 )
