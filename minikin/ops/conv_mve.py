@@ -184,3 +184,35 @@ DEPTHWISE_MVE = Kernel(
     pack=pack_depthwise,
     scratch=depthwise_scratch,
 )
+
+
+def takes_dense(view: View) -> bool:
+    """Symmetric int8 with TFLite Micro's rounding and output multipliers below a half."""
+    if view.rounding != "micro" or not is_symmetric(view):
+        return False
+    return packed_channels(view, np.asarray(weights_of(view).data)).exact
+
+
+def dense_scratch(view: View, rows: int) -> int:
+    """A row of inputs filled up to whole vectors, where it is none already."""
+    features = weights_of(view).shape[1]
+    return filled(features, LANES) if features % LANES else 0
+
+
+def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    return {
+        **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
+        "vectors": filled(weights_of(view).shape[1], LANES) // LANES,
+        **output_fields(view, packed_channels(view, np.asarray(weights_of(view).data))),
+        "filled": Scratch() if dense_scratch(view, 1) else None,
+    }
+
+
+DENSE_MVE = Kernel(
+    name="mk_dense_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h", "mk_mat_mve.h"),
+    when=takes_dense,
+    pack=pack_dense,
+    scratch=dense_scratch,
+)
