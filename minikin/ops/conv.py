@@ -24,6 +24,7 @@ from minikin.ops.conv_dsp import (
     takes_conv,
     takes_depthwise,
 )
+from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import (
     Case,
@@ -335,6 +336,7 @@ conv2d = OpDef(
     interval=interval_meaning(convolve),
     pad=pad,
     kernels=(
+        CONV_MVE,
         *(
             Kernel(
                 name="mk_conv2d_s8_dsp",
@@ -403,6 +405,7 @@ depthwise_conv2d = OpDef(
     interval=interval_meaning(convolve_depthwise),
     pad=pad,
     kernels=(
+        DEPTHWISE_MVE,
         *(
             Kernel(
                 name="mk_depthwise_conv2d_s8_dsp",

@@ -9,6 +9,7 @@ import numpy as np
 
 from minikin.graph import View
 from minikin.ops.channels import Bounds, Channels, Kept, Mixing, channel_count, free
+from minikin.ops.conv_mve import DENSE_MVE
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, clamp_float, is_dtype, register, require
 from minikin.ops.packing import fits_stream, is_symmetric, pack_stream, packed_channels
@@ -197,6 +198,7 @@ register(
         cut=cut,
         interval=interval,
         kernels=(
+            DENSE_MVE,
             *(
                 Kernel(
                     name="mk_dense_s8_dsp",

@@ -287,10 +287,44 @@ def pack_dsp(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def takes_mve(view: View) -> bool:
+    """An int8 sum of equal shapes, whose output multiplier is below a half."""
+    return is_dtype("int8")(view) and same_shapes(view) and -31 <= sum_multipliers(view)[2][1] <= -1
+
+
+def pack_mve(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    """As pack_dsp, with the exponents that its formula halves on the way."""
+    a, b, y = _quants(view)
+    multipliers = sum_multipliers(view)
+    swapped = b.scale > a.scale
+    left, right = (b, a) if swapped else (a, b)
+    mult, shift = multipliers[0] if swapped else multipliers[1]
+    lo, hi = activation_range(view, view.attrs.activation)
+    r_factor = 1 << LEFT_SHIFT + (shift == 0)  # a shift of 0 has an exact product: doubled, it is halved again
+    l_factor = 1 << LEFT_SHIFT - 1
+    return {
+        "row_elems": view.y.frame.row_elems,
+        "swapped": int(swapped),
+        "r_factor": r_factor,
+        "r_term": -right.zero_point * r_factor,
+        "r_mult": mult,
+        "r_shift": min(shift, -1),
+        "l_factor": l_factor,
+        "l_term": -left.zero_point * l_factor,
+        "mult": multipliers[2][0],
+        "shift": multipliers[2][1],
+        "offset": y.zero_point,
+        "act_min": lo,
+        "act_max": hi,
+    }
+
+
 def _kernels(op: str, sums: bool) -> tuple[Kernel, ...]:
     """Rows where the shapes are equal; the frame kernel takes every node."""
     kernels = []
     if sums:
+        mve_headers = ("mk_dsp.h", "mk_mve.h")
+        kernels.append(Kernel(name="mk_add_s8_mve", isa="mve", uses=mve_headers, when=takes_mve, pack=pack_mve))
         kernels.append(Kernel(name="mk_add_s8_dsp", isa="dsp", uses=("mk_dsp.h",), when=takes_dsp, pack=pack_dsp))
     for dtype, suffix in (("int8", "s8"), ("float32", "f32")):
         right_dtype = is_dtype(dtype)

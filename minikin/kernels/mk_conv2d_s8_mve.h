@@ -1,0 +1,49 @@
+/* The conv2d of mk_conv2d_s8.h on Helium. A row's inputs are copied column by column, those of all kernel rows one behind the
+ * other, padding included: a window is then one run of bytes, and so is the next one, some columns on. Where the
+ * kernel has one row and no padding the windows are read in place; only the last few, behind which 16 bytes at a time would
+ * run over the row's end, are copied.
+ */
+struct mk_conv2d_s8_mve {
+    int32_t in_w, in_ch, out_w, stride_h, stride_w, pad_left, dilation_h, kernel_h, kernel_w;
+    int32_t zero;    /* what stands for an input outside the frame */
+    int32_t columns; /* that a row of outputs reads, padding included */
+    int32_t copied;  /* pixels of a row that are copied where the windows are read in place; -1: they never are */
+    int32_t out_ch, vectors, offset, is_signed, act_min, act_max;
+    const int32_t *stream;
+    int8_t *buffer;
+};
+
+/* Copy the columns of a kernel row; a null row is padding. */
+static void mk_conv2d_s8_mve_row(const struct mk_conv2d_s8_mve *p, const int8_t *row, int8_t *to) {
+    const int step = p->kernel_h * p->in_ch, before = row ? mk_min(p->pad_left, p->columns) : p->columns;
+    const int inside = mk_clamp(p->columns - before, 0, row ? p->in_w : 0), behind = p->columns - before - inside;
+    mk_mve_fill_runs(to, step, p->in_ch, before, p->zero);
+    mk_mve_copy_runs(to + before * step, step, row, p->in_ch, p->in_ch, inside);
+    mk_mve_fill_runs(to + (before + inside) * step, step, p->in_ch, behind, p->zero);
+}
+
+MK_KERNEL static void mk_conv2d_s8_mve(const struct mk_conv2d_s8_mve *p, const int8_t *const *in, int8_t *out, int rows) {
+    struct mk_mat_mve mat = {p->stream, p->vectors, p->out_ch, p->offset, p->stride_w * p->in_ch};
+    int8_t *to = out;
+    if (p->copied < 0) mat.step *= p->kernel_h;
+    for (int left = rows, pixels; left > 0; to += pixels * p->out_ch) {
+        const int8_t *row = *in;
+        pixels = p->out_w;
+        --left, in += p->stride_h;
+        if (p->copied < 0) {
+            for (int ky = 0; ky < p->kernel_h; ++ky)
+                mk_conv2d_s8_mve_row(p, (in - p->stride_h)[ky * p->dilation_h], p->buffer + ky * p->in_ch);
+            mk_mat_mve(&mat, p->buffer, to, pixels, p->is_signed);
+            continue;
+        }
+        while (left > 0 && *in == row + pixels * mat.step) --left, in += p->stride_h, pixels += p->out_w;
+        const int direct = pixels - p->copied, width = 16 * p->vectors;
+        mk_mat_mve(&mat, row, to, direct, p->is_signed);
+        if (!p->copied) continue;
+        struct mk_mat_mve last = mat;
+        last.step = width;
+        mk_mve_copy_runs(p->buffer, width, row + direct * mat.step, mat.step, p->kernel_w * p->in_ch, p->copied);
+        mk_mat_mve(&last, p->buffer, to + direct * p->out_ch, p->copied, p->is_signed);
+    }
+    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+}

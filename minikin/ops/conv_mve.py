@@ -1,0 +1,218 @@
+"""What the Helium kernels of conv2d, depthwise_conv2d and dense ask of the compiler: which nodes they take, how weights are
+packed (kernels/mk_mve.h)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minikin.graph import View
+from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
+from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
+from minikin.ops.requant import quant_of, weights_of
+from minikin.ops.window import conv_window
+
+LANES = 16
+"""Bytes of a vector."""
+GROUP = 4
+"""Output channels that are computed together."""
+TAPS = 4
+"""Largest side of a kernel that one vector holds."""
+SCRATCH_BYTES = 2048
+"""What depthwise_conv2d takes for interleaved rows where more channels at a time would save instructions only."""
+
+
+def filled(size: int, multiple: int) -> int:
+    return size + -size % multiple
+
+
+def padded_to(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
+    widths = [(0, 0)] * values.ndim
+    widths[axis] = (0, filled(values.shape[axis], multiple) - values.shape[axis])
+    return np.pad(values, widths)
+
+
+def pack_groups(channels: PackedChannels) -> np.ndarray:
+    """The stream of mk_mve.h: of each four channels the biases, weights in vectors of 16, multipliers and shifts."""
+    w = padded_to(padded_to(channels.weights, LANES, 1), GROUP, 0).astype(np.int8)
+    vectors = w.shape[1] // LANES
+    w = w.reshape(-1, GROUP, vectors, LANES).transpose(0, 2, 1, 3)  # group, vector, channel, lane
+    words = np.ascontiguousarray(w.reshape(len(w), -1)).view("<i4")
+    bias, mult = (padded_to(values, GROUP, 0).reshape(-1, GROUP) for values in (channels.bias, channels.mult))
+    shifts = padded_to(-1 - channels.shift, GROUP, 0).astype(np.int8).reshape(-1, GROUP).view("<i4")
+    return np.concatenate([bias, words, mult, shifts], axis=1).astype(np.int32).reshape(-1)
+
+
+def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
+    """How the outputs are made of the sums, and the stream."""
+    lo, hi = activation_range(view, view.attrs.activation)
+    offset = quant_of(view.y).zero_point
+    return {
+        "offset": offset,
+        "is_signed": int(lo < offset),
+        "act_min": lo,
+        "act_max": hi,
+        "stream": pack_groups(channels),
+    }
+
+
+def window_weights(view: View) -> np.ndarray:
+    """[channels, inputs] in the order of mk_conv2d_s8_mve: column by column, in each kernel row by kernel row."""
+    w = weights_of(view)
+    return np.asarray(w.data).transpose(0, 2, 1, 3).reshape(w.shape[0], -1)
+
+
+def takes_conv(view: View) -> bool:
+    """int8 without groups or columns left out, with output multipliers below a half."""
+    if not is_symmetric(view) or weights_of(view).shape[3] != view.x.shape[3]:
+        return False
+    geometry = conv_window(view)
+    if geometry.dilation[1] > 1 and geometry.kernel[1] > 1:
+        return False
+    return packed_channels(view, window_weights(view)).exact
+
+
+def conv_columns(view: View) -> int:
+    """Input columns that a row of outputs reads, padding included."""
+    geometry = conv_window(view)
+    return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.kernel[1]
+
+
+def conv_vectors(view: View) -> int:
+    return filled(conv_window(view).taps * view.x.shape[3], LANES) // LANES
+
+
+def copied_pixels(view: View) -> int | None:
+    """Of a row whose windows are read in place: those that would read behind the row. None where there is no such row."""
+    geometry, (_, _, in_w, in_ch), out_w = conv_window(view), view.x.shape, view.y.shape[2]
+    if geometry.kernel[0] > 1 or any(geometry.padding):
+        return None
+    inside = in_w * in_ch - LANES * conv_vectors(view)
+    return out_w - min(out_w, inside // (geometry.stride[1] * in_ch) + 1 if inside >= 0 else 0)
+
+
+def conv_scratch(view: View, rows: int) -> int:
+    copied = copied_pixels(view)
+    if copied is not None:
+        return copied * LANES * conv_vectors(view)
+    geometry, in_ch = conv_window(view), view.x.shape[3]
+    inputs = geometry.taps * in_ch
+    return conv_columns(view) * geometry.kernel[0] * in_ch + filled(inputs, LANES) - inputs
+
+
+def conv_rows(view: View) -> int:
+    """Enough pixels for a call, an even number of them."""
+    width = view.y.shape[2]
+    return max(1, LANES // width) + (width % 2 and LANES // width % 2)
+
+
+def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h", "kernel_w")
+    copied = copied_pixels(view)
+    return {
+        **{name: fields[name] for name in kept},
+        "zero": quant_of(view.x).zero_point,
+        "columns": conv_columns(view),
+        "copied": -1 if copied is None else copied,
+        "out_ch": view.y.shape[3],
+        "vectors": conv_vectors(view),
+        **output_fields(view, packed_channels(view, window_weights(view))),
+        "buffer": Scratch() if conv_scratch(view, 1) else None,
+    }
+
+
+def tap_weights(view: View) -> np.ndarray:
+    """[channels, 4 columns x 4 rows], zero where there is no tap."""
+    w = np.asarray(weights_of(view).data)[0]
+    padded = np.zeros((TAPS, TAPS, w.shape[2]), np.int8)
+    padded[: w.shape[0], : w.shape[1]] = w
+    return padded.transpose(2, 1, 0).reshape(-1, LANES)
+
+
+def takes_depthwise(view: View) -> bool:
+    """int8 with kernels of up to 4x4, one output channel for each, with output multipliers below a half."""
+    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or max(conv_window(view).kernel) > TAPS:
+        return False
+    return packed_channels(view, tap_weights(view)).exact
+
+
+def depthwise_columns(view: View) -> int:
+    """Input columns that a row of outputs reads, padding included."""
+    geometry = conv_window(view)
+    return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.extent[1]
+
+
+def depthwise_block(view: View) -> int:
+    """Channels that are interleaved together: within SCRATCH_BYTES, at least 16."""
+    most = SCRATCH_BYTES // (4 * depthwise_columns(view)) // LANES * LANES
+    return max(LANES, min(most, filled(view.x.shape[3], LANES)))
+
+
+def depthwise_scratch(view: View, rows: int) -> int:
+    return LANES + 4 * depthwise_columns(view) * depthwise_block(view)
+
+
+def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h", "kernel_w")
+    return {
+        "in_w": fields["in_w"],
+        "channels": view.x.shape[3],
+        "out_w": fields["out_w"],
+        **{name: fields[name] for name in geometry},
+        "columns": depthwise_columns(view),
+        "block": depthwise_block(view),
+        "zero": quant_of(view.x).zero_point,
+        **output_fields(view, packed_channels(view, tap_weights(view))),
+        "buffer": Scratch("int32_t"),
+    }
+
+
+CONV_MVE = Kernel(
+    name="mk_conv2d_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h", "mk_mat_mve.h"),
+    when=takes_conv,
+    pack=pack_conv,
+    scratch=conv_scratch,
+    whole_rows=conv_rows,
+)
+
+DEPTHWISE_MVE = Kernel(
+    name="mk_depthwise_conv2d_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h"),
+    when=takes_depthwise,
+    pack=pack_depthwise,
+    scratch=depthwise_scratch,
+)
+
+
+def takes_dense(view: View) -> bool:
+    """Symmetric int8 with TFLite Micro's rounding and output multipliers below a half."""
+    if view.rounding != "micro" or not is_symmetric(view):
+        return False
+    return packed_channels(view, np.asarray(weights_of(view).data)).exact
+
+
+def dense_scratch(view: View, rows: int) -> int:
+    """A row of inputs filled up to whole vectors, where it is none already."""
+    features = weights_of(view).shape[1]
+    return filled(features, LANES) if features % LANES else 0
+
+
+def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    return {
+        **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
+        "vectors": filled(weights_of(view).shape[1], LANES) // LANES,
+        **output_fields(view, packed_channels(view, np.asarray(weights_of(view).data))),
+        "filled": Scratch() if dense_scratch(view, 1) else None,
+    }
+
+
+DENSE_MVE = Kernel(
+    name="mk_dense_s8_mve",
+    isa="mve",
+    uses=("mk_dsp.h", "mk_mve.h", "mk_mat_mve.h"),
+    when=takes_dense,
+    pack=pack_dense,
+    scratch=dense_scratch,
+)
