@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,12 @@ from minikin.errors import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples float32 [count, H, W, C] and labels int64 [count], in three parts; `classes` names the labels."""
+    """Samples float32 [count, H, W, C] or [count, features], in three parts: to train, to validate, to test.
+
+    Labels are int64 [count], named by `classes`; or, with no classes, targets float32 [count, values] of a regression.
+    `draw(indices, amounts, rng)`, where there is one, gives training samples made anew with the augmentations named in
+    `augmentations`: for sounds, whose augmentation comes before their features.
+    """
 
     name: str
     x_train: np.ndarray = field(repr=False)
@@ -21,6 +27,10 @@ class Dataset:
     x_test: np.ndarray = field(repr=False)
     y_test: np.ndarray = field(repr=False)
     classes: tuple[str, ...]
+    draw: Callable[[np.ndarray, Mapping[str, float], np.random.Generator], np.ndarray] | None = field(
+        default=None, repr=False
+    )
+    augmentations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

@@ -9,7 +9,8 @@ import torch
 from minikin.data.dataset import Dataset
 from minikin.graph import Graph
 from minikin.importers.torch import from_torch
-from minikin.train.loop import Epoch, fit
+from minikin.train.loop import fit
+from minikin.train.options import Epoch
 from minikin.train.zoo import get_model
 
 
