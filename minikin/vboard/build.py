@@ -207,9 +207,9 @@ def choose_plan(
         if stream is False or stream_input or stream_output:
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
         return make_incremental_plan(graph, board.core.isa, ram_bytes=ram_bytes)
-    main_bank = board.ram_bytes - STACK_BYTES
+    main_bank, small = board.ram_bytes - STACK_BYTES, optimize == "flash"
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed")
+        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed", small=small)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
@@ -220,15 +220,16 @@ def choose_plan(
         stream_input=stream_input,
         stream_output=stream_output,
         fast=optimize == "speed",
+        small=small,
     )
     plan = choose()
     if (
         stream is None
-        and whole_bound(graph, board.core.isa) < plan.arena_bytes
+        and whole_bound(graph, board.core.isa, small=small) < plan.arena_bytes
         and not stream_input
         and not stream_output
     ):
-        plan = min(plan, make_plan(graph, board.core.isa, stream=False), key=lambda p: p.arena_bytes)
+        plan = min(plan, make_plan(graph, board.core.isa, stream=False, small=small), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan
