@@ -24,7 +24,7 @@ from minikin.ops.requant import (
     sum_bounds,
     weights_of,
 )
-from minikin.ops.stored import coded_scratch, pack_dense_coded, takes_stored
+from minikin.ops.stored import dense_kernels
 
 CHUNK_ELEMS = 1 << 20  # products held at a time
 
@@ -209,14 +209,7 @@ register(
                 )
                 for fast in (True, False)
             ),
-            Kernel(
-                name="mk_dense_s8_coded",
-                storage="coded",
-                uses=("mk_requant.h", "mk_coded.h"),
-                when=takes_stored,
-                pack=pack_dense_coded,
-                scratch=coded_scratch,
-            ),
+            *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8")),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),
             Kernel(name="mk_dense_f32", when=is_dtype("float32")),

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from minikin.ops import coded
 
 GROUP = 4
-"""Channels whose codebook indices lie side by side, and that a convolution expands together."""
+"""Channels whose codebook indices lie side by side, and the most that a convolution expands together."""
 BLOCK = 4
 """M of N:M: inputs that share their places."""
 MAX_BITS = 5
 """Of a codebook's index."""
 
-Arrays = dict[str, np.ndarray]
+Packed = dict[str, Any]
+"""The fields of a form's struct in C: arrays as they are flashed, numbers, or another such struct."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """One form. `takes` says whether the values allow it; `pack` gives the arrays that hold them, `unpack` the weights again."""
+    """One form. `takes` says whether the values allow it; `pack` gives what holds them, `unpack` the weights again."""
 
     name: str
     takes: Callable[[np.ndarray], bool]
-    pack: Callable[[np.ndarray], Arrays]
-    unpack: Callable[[Arrays, tuple[int, int]], np.ndarray]
+    pack: Callable[[np.ndarray], Packed]
+    unpack: Callable[[Packed, tuple[int, int]], np.ndarray]
 
 
 def codebook_of(weights: np.ndarray) -> tuple[np.ndarray, int]:
@@ -43,20 +45,18 @@ def has_codebook(weights: np.ndarray) -> bool:
     return codebook_of(weights)[1] <= MAX_BITS
 
 
-def pack_codebook(weights: np.ndarray) -> Arrays:
-    """Indices in the order in which a group of channels reads them: input by input, channel by channel."""
+def pack_codebook(weights: np.ndarray, group: int = GROUP) -> Packed:
+    """struct mk_codebook: indices in the order in which a group of channels reads them, input by input."""
     codes, bits = codebook_of(weights)
     index = np.searchsorted(codes, weights)
-    groups = [index[start : start + GROUP].T.reshape(-1) for start in range(0, len(index), GROUP)]
-    return {"codebook": codes, "indices": pack_bits(np.concatenate(groups), bits)}
+    groups = [index[start : start + group].T.reshape(-1) for start in range(0, len(index), group)]
+    return {"indices": pack_bits(np.concatenate(groups), bits), "codebook": codes, "bits": bits}
 
 
-def unpack_codebook(arrays: Arrays, shape: tuple[int, int]) -> np.ndarray:
-    codes, (channels, inputs) = arrays["codebook"], shape
-    bits = max(1, (codes.size - 1).bit_length())
-    values = codes[unpack_bits(arrays["indices"], bits, channels * inputs)]
-    groups = [values[start * inputs :][: GROUP * inputs] for start in range(0, channels, GROUP)]
-    return np.concatenate([group.reshape(inputs, -1).T for group in groups])
+def unpack_codebook(packed: Packed, shape: tuple[int, int], group: int = GROUP) -> np.ndarray:
+    (channels, inputs), values = shape, unpack_values(packed, shape[0] * shape[1])
+    groups = [values[start * inputs :][: group * inputs] for start in range(0, channels, group)]
+    return np.concatenate([own.reshape(inputs, -1).T for own in groups])
 
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
@@ -70,97 +70,102 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return (places.astype(np.int64) << np.arange(bits)).sum(1)
 
 
-def values_of(weights: np.ndarray) -> tuple[np.ndarray, Arrays]:
-    """The nonzero weights channel by channel, and how they lie in flash: as codes, or as indices of a codebook."""
-    values = weights[weights != 0]
+def pack_values(values: np.ndarray) -> Packed:
+    """struct mk_codebook of nonzero weights one behind the other: indices, or where that takes no more bytes the codes."""
     codes, bits = codebook_of(values)
-    if values.size and bits <= MAX_BITS and codes.size + (values.size * bits + 7) // 8 < values.size:
-        return values, {"codebook": codes, "values": pack_bits(np.searchsorted(codes, values), bits)}
-    return values, {"values": values}
+    if bits <= MAX_BITS and codes.size + (values.size * bits + 7) // 8 < values.size:
+        return {"indices": pack_bits(np.searchsorted(codes, values), bits), "codebook": codes, "bits": bits}
+    return {"indices": _some(values.astype(np.int8).view(np.uint8)), "codebook": None, "bits": 8}
 
 
-def unpack_values(arrays: Arrays, count: int) -> np.ndarray:
-    if "codebook" not in arrays:
-        return arrays["values"][:count]
-    bits = max(1, (arrays["codebook"].size - 1).bit_length())
-    return arrays["codebook"][unpack_bits(arrays["values"], bits, count)]
+def unpack_values(packed: Packed, count: int) -> np.ndarray:
+    if packed["codebook"] is None:
+        return packed["indices"][:count].view(np.int8)
+    return packed["codebook"][unpack_bits(packed["indices"], packed["bits"], count)]
 
 
-def pack_bitmask(weights: np.ndarray) -> Arrays:
-    """A bit for each weight, filled up to whole bytes channel by channel; then the nonzero ones."""
+def _some(array: np.ndarray) -> np.ndarray:
+    """C has no empty arrays."""
+    return array if array.size else np.zeros(1, array.dtype)
+
+
+def pack_bitmask(weights: np.ndarray) -> Packed:
+    """struct mk_bitmask: a bit for each weight, filled up to whole bytes channel by channel; then the nonzero ones."""
     mask = np.packbits(weights != 0, axis=1, bitorder="little")
-    return {"mask": mask.reshape(-1), **values_of(weights)[1]}
+    return {"mask": mask.reshape(-1), "codes": pack_values(weights[weights != 0])}
 
 
-def unpack_bitmask(arrays: Arrays, shape: tuple[int, int]) -> np.ndarray:
-    mask = np.unpackbits(arrays["mask"].reshape(shape[0], -1), axis=1, bitorder="little")[:, : shape[1]].astype(bool)
+def unpack_bitmask(packed: Packed, shape: tuple[int, int]) -> np.ndarray:
+    mask = np.unpackbits(packed["mask"].reshape(shape[0], -1), axis=1, bitorder="little")[:, : shape[1]].astype(bool)
     weights = np.zeros(shape, np.int8)
-    weights[mask] = unpack_values(arrays, int(mask.sum()))
+    weights[mask] = unpack_values(packed["codes"], int(mask.sum()))
     return weights
 
 
-def pack_gaps(weights: np.ndarray) -> Arrays:
-    """For each channel the number of pairs (two bytes), then the pairs (gap, code): after `gap` inputs comes `code`.
-
-    A gap of more than 255 zeros takes pairs (255, 0), which pass 256 inputs.
-    """
-    counts, pairs = [], []
-    for row in weights:
-        at, last, count = np.flatnonzero(row), -1, len(pairs)
-        for k in at.tolist():
-            gap = k - last - 1
-            while gap > 255:
-                pairs.append((255, 0))
-                gap -= 256
-            pairs.append((gap, int(row[k]) & 255))
-            last = k
-        counts.append(len(pairs) - count)
-    return {"counts": np.array(counts, np.uint16), "pairs": np.array(pairs, np.uint8).reshape(-1)}
+def pack_sparse(weights: np.ndarray) -> Packed:
+    """struct mk_sparse: an entry for each nonzero weight and for each run of zeros too long for one; with a codebook or without."""
+    codes, bits = codebook_of(np.append(weights[weights != 0], np.int8(0)))
+    forms = [_sparse(weights, None, 8), *([_sparse(weights, codes, bits)] if bits <= MAX_BITS else [])]
+    return min(forms, key=packed_bytes)
 
 
-def unpack_gaps(arrays: Arrays, shape: tuple[int, int]) -> np.ndarray:
-    weights = np.zeros(shape, np.int8)
-    pairs = iter(arrays["pairs"].reshape(-1, 2).tolist())
-    for channel, count in enumerate(arrays["counts"].tolist()):
-        k = -1
-        for _ in range(count):
-            gap, code = next(pairs)
-            k += gap + 1
-            if code:
-                weights[channel, k] = np.uint8(code).astype(np.int8)
+def _sparse(weights: np.ndarray, codebook: np.ndarray | None, bits: int) -> Packed:
+    at = np.flatnonzero(weights)
+    channel, k = np.divmod(at, weights.shape[1])
+    zeros = k - np.where(np.diff(channel, prepend=-1) > 0, 0, np.roll(k, 1) + 1)
+    longest = 255 if codebook is None else (1 << 8 - bits) - 1
+    passes = zeros // (longest + 1)  # entries whose code is zero, each of which passes longest + 1 inputs
+    counts = np.bincount(channel, weights=passes + 1, minlength=len(weights)).astype(np.uint16)
+    ends = np.cumsum(passes + 1) - 1
+    gaps, values = np.full(int(counts.sum(dtype=np.int64)), longest), np.zeros(int(counts.sum(dtype=np.int64)), np.int8)
+    gaps[ends], values[ends] = zeros % (longest + 1), weights.reshape(-1)[at]
+    if codebook is None:
+        entries = np.stack([gaps.astype(np.uint8), values.view(np.uint8)], axis=1).reshape(-1)
+    else:
+        entries = (gaps << bits | np.searchsorted(codebook, values)).astype(np.uint8)
+    return {"counts": counts, "entries": _some(entries), "codebook": codebook, "bits": bits}
+
+
+def unpack_sparse(packed: Packed, shape: tuple[int, int]) -> np.ndarray:
+    entries, codebook, bits = packed["entries"], packed["codebook"], packed["bits"]
+    gaps = entries[::2] if codebook is None else entries >> bits
+    codes = entries[1::2].view(np.int8) if codebook is None else codebook[entries & (1 << bits) - 1]
+    weights, start = np.zeros(shape, np.int8), 0
+    for row, count in zip(weights, packed["counts"].tolist(), strict=True):
+        own = slice(start, start + count)
+        row[np.cumsum(gaps[own].astype(np.int64) + 1) - 1] = codes[own]
+        start += count
     return weights
 
 
 def places_of(weights: np.ndarray) -> int:
     """N of N:M: the most nonzero weights in a block of BLOCK inputs."""
-    return int((_blocks(weights) != 0).sum(2).max(initial=0))
-
-
-def _blocks(weights: np.ndarray) -> np.ndarray:
-    filled = np.pad(weights, ((0, 0), (0, -weights.shape[1] % BLOCK)))
-    return filled.reshape(len(weights), -1, BLOCK)
+    return int((weights.reshape(len(weights), -1, BLOCK) != 0).sum(2).max(initial=0))
 
 
 def has_blocks(weights: np.ndarray) -> bool:
-    """N of 1 or 2, whole blocks."""
+    """Whole blocks, N of 1 or 2."""
     return weights.shape[1] % BLOCK == 0 and 1 <= places_of(weights) <= BLOCK // 2
 
 
-def pack_blocks(weights: np.ndarray) -> Arrays:
-    """N places of two bits for each block, all of them in one stream, then N codes for each; unused ones are zero."""
-    blocks, count = _blocks(weights), places_of(weights)
+def pack_blocks(weights: np.ndarray) -> Packed:
+    """struct mk_blocks: N places of two bits for each block, whole bytes for each channel, and N codes; unused ones are zero."""
+    blocks, count = weights.reshape(len(weights), -1, BLOCK), places_of(weights)
     places = np.argsort(blocks == 0, axis=2, kind="stable")[..., :count]
     codes = np.take_along_axis(blocks, places, 2)
-    return {"places": pack_bits(places.reshape(-1), 2), "values": codes.reshape(-1)}
+    bits = (places.reshape(len(weights), -1, 1) >> np.arange(2)) & 1
+    packed = np.packbits(bits.astype(np.uint8).reshape(len(weights), -1), axis=1, bitorder="little")
+    return {"places": packed.reshape(-1), "values": codes.reshape(-1), "count": count}
 
 
-def unpack_blocks(arrays: Arrays, shape: tuple[int, int]) -> np.ndarray:
-    blocks = np.zeros((shape[0], shape[1] // BLOCK, BLOCK), np.int8)
-    codes = arrays["values"].reshape(*blocks.shape[:2], -1)
-    places = unpack_bits(arrays["places"], 2, codes.size).reshape(codes.shape)
-    for n in reversed(range(codes.shape[2])):  # unused places come last and hold zeros
-        mine, code = places[..., n : n + 1], codes[..., n : n + 1]
-        np.put_along_axis(blocks, mine, np.where(code != 0, code, np.take_along_axis(blocks, mine, 2)), 2)
+def unpack_blocks(packed: Packed, shape: tuple[int, int]) -> np.ndarray:
+    count, blocks = packed["count"], np.zeros((shape[0], shape[1] // BLOCK, BLOCK), np.int8)
+    codes = packed["values"].reshape(*blocks.shape[:2], count)
+    bits = np.unpackbits(packed["places"].reshape(shape[0], -1), axis=1, bitorder="little")
+    places = (bits.reshape(shape[0], -1, 2) << np.arange(2)).sum(2)[:, : blocks.shape[1] * count].reshape(codes.shape)
+    for n in range(count):
+        mine = places[..., n : n + 1]
+        np.put_along_axis(blocks, mine, np.take_along_axis(blocks, mine, 2) + codes[..., n : n + 1], 2)
     return blocks.reshape(shape)
 
 
@@ -169,10 +174,17 @@ FORMS = {
     for form in (
         Storage("codebook", has_codebook, pack_codebook, unpack_codebook),
         Storage("bitmask", lambda weights: True, pack_bitmask, unpack_bitmask),
-        Storage("sparse", lambda weights: weights.shape[1] < 1 << 16, pack_gaps, unpack_gaps),
+        Storage("sparse", lambda weights: weights.shape[1] < 1 << 15, pack_sparse, unpack_sparse),
         Storage("nm", has_blocks, pack_blocks, unpack_blocks),
     )
 }
+
+
+def packed_bytes(packed: Any) -> int:
+    """Bytes of all arrays in the fields of a struct."""
+    if isinstance(packed, dict):
+        return sum(map(packed_bytes, packed.values()))
+    return packed.nbytes if isinstance(packed, np.ndarray) else 0
 
 
 def stored_bytes(weights: np.ndarray, bias: np.ndarray | None = None, scales: int = 1) -> dict[str, int]:
@@ -185,5 +197,5 @@ def stored_bytes(weights: np.ndarray, bias: np.ndarray | None = None, scales: in
     sizes = {"dense": rows.size + others}
     for name, form in FORMS.items():
         if form.takes(rows):
-            sizes[name] = sum(array.nbytes for array in form.pack(rows).values()) + others
+            sizes[name] = packed_bytes(form.pack(rows)) + others
     return sizes | {"coded": coded.encode(rows, bias).nbytes + 5 * scales}

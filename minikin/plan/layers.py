@@ -106,7 +106,7 @@ def make_layers(
             continue
         inputs = tuple(graph.tensors[roots.get(t.name, t.name)] for t in op.pointers(view))
         kernel = kernels[view.node.name]
-        rows = (kernel.whole_rows if whole and fast else kernel.rows)(view)
+        rows = (kernel.whole_rows if whole and (fast or small) else kernel.rows)(view)
         layers.append(Layer(view, kernel, inputs, min(rows, view.y.frame.rows)))
     longest = max(layers, key=lambda layer: layer.calls, default=None)
     if longest and sum(layer.calls for layer in layers) > MAX_CALLS:
