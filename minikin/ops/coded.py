@@ -213,7 +213,6 @@ def _with_data(coded: Coded, at: list[int], gaps: list[int], index: list[int], n
 
 def decode(coded: Coded) -> tuple[np.ndarray, np.ndarray | None]:
     """(weights int8 [channels, inputs], biases int32 or None)."""
-    channels, inputs = coded.shape
     weights, biases = np.zeros(coded.shape, np.int8), []
     for channel, (bias, row) in enumerate(_channels(coded)):
         biases.append(bias)
@@ -246,8 +245,10 @@ def _channels(coded: Coded) -> Iterator[tuple[int, list[tuple[int, int]]]]:
 def choose_codebook(codes: np.ndarray) -> tuple[np.ndarray, int]:
     """(codebook or an empty one, bits of an index) of nonzero codes: a codebook where it takes fewer bits."""
     own = np.unique(codes)
-    listed = max(1, (own.size - 1).bit_length()) if own.size else 1
-    plain = max(1, *(int(code).bit_length() + 1 if code >= 0 else int(~code).bit_length() + 1 for code in own[[0, -1]])) if own.size else 1
+    if not own.size:
+        return own, 1
+    listed = max(1, (own.size - 1).bit_length())
+    plain = max(int(end if end >= 0 else ~end).bit_length() + 1 for end in own[[0, -1]].astype(int))
     return (own, listed) if listed < plain else (own[:0], plain)
 
 

@@ -103,7 +103,7 @@ def unpack_bitmask(packed: Packed, shape: tuple[int, int]) -> np.ndarray:
 
 
 def pack_sparse(weights: np.ndarray) -> Packed:
-    """struct mk_sparse: an entry for each nonzero weight and for each run of zeros too long for one; with a codebook or without."""
+    """struct mk_sparse: an entry for each nonzero weight and each run of zeros too long for one; with a codebook or without."""
     codes, bits = codebook_of(np.append(weights[weights != 0], np.int8(0)))
     forms = [_sparse(weights, None, 8), *([_sparse(weights, codes, bits)] if bits <= MAX_BITS else [])]
     return min(forms, key=packed_bytes)
@@ -149,7 +149,7 @@ def has_blocks(weights: np.ndarray) -> bool:
 
 
 def pack_blocks(weights: np.ndarray) -> Packed:
-    """struct mk_blocks: N places of two bits for each block, whole bytes for each channel, and N codes; unused ones are zero."""
+    """struct mk_blocks: N places of two bits for each block, whole bytes for each channel; N codes; unused ones are zero."""
     blocks, count = weights.reshape(len(weights), -1, BLOCK), places_of(weights)
     places = np.argsort(blocks == 0, axis=2, kind="stable")[..., :count]
     codes = np.take_along_axis(blocks, places, 2)

@@ -107,7 +107,7 @@ def takes_conv(form: str) -> When:
 
     def takes(view: View) -> bool:
         plain = is_symmetric(view) and weights_of(view).shape[3] == view.x.shape[3]
-        if not plain or form in EXPANDED and expanded_channels(view) == 0:
+        if not plain or (form in EXPANDED and expanded_channels(view) == 0):
             return False
         return form == "coded" or FORMS[form].takes(rows_of(view))
 
@@ -125,7 +125,18 @@ def expanded_channels(view: View) -> int:
 
 def patch_fields(view: View, fields: dict[str, Field], patch: Scratch | None) -> dict[str, Field]:
     """struct mk_patch."""
-    kept = ("in_w", "in_ch", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_left", "dilation_h", "dilation_w")
+    kept = (
+        "in_w",
+        "in_ch",
+        "out_w",
+        "kernel_h",
+        "kernel_w",
+        "stride_h",
+        "stride_w",
+        "pad_left",
+        "dilation_h",
+        "dilation_w",
+    )
     return {name: fields[name] for name in kept} | {
         "zero": quant_of(view.x).zero_point,
         "size": rows_of(view).shape[1],

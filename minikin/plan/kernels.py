@@ -18,7 +18,8 @@ def choose_kernels(views: Sequence[View], isa: str, *, fast: bool = False, small
     if not small:
         return {name: kernels[0] for name, kernels in choices.items()}
     sizes = {
-        view.node.name: {k: get_op(view.node.op).stored_bytes(k, view) for k in choices[view.node.name]} for view in views
+        view.node.name: {k: get_op(view.node.op).stored_bytes(k, view) for k in choices[view.node.name]}
+        for view in views
     }
     best = {name: min(sizes[name], key=sizes[name].__getitem__) for name in sizes}
     while wasted := _wasted(best, sizes):

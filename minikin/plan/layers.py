@@ -35,6 +35,11 @@ class Layer:
         return self.view.node.name
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of flash that grow with the model: weights, biases, requantization constants, as its kernel reads them."""
+        return get_op(self.view.node.op).stored_bytes(self.kernel, self.view)
+
+    @property
     def operands(self) -> tuple[Tensor, ...]:
         """The inputs in the shapes in which the op sees them."""
         return get_op(self.view.node.op).pointers(self.view)
@@ -93,7 +98,8 @@ def make_layers(
 ) -> tuple[list[Layer], dict[str, str]]:
     """The layers in order, and for each reshaped tensor the tensor whose bytes it is. What no output needs is left out.
 
-    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `small`: weights take their smallest form. Raises UnsupportedError where no kernel takes a node.
+    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `small`: weights take their smallest form. Raises
+    UnsupportedError where no kernel takes a node.
     """
     roots: dict[str, str] = {}
     layers = []

@@ -118,8 +118,8 @@ def make_plan(
 
     `stream` makes rows as they are needed and forgets them; without it every tensor is finished before the next and kept
     whole. `stream_input`: the application hands over the inputs' rows one by one; `stream_output`: it takes those of the
-    outputs so. `fast` spends flash for speed, `small` stores weights in the fewest bytes. `banks` are the capacities of several banks of RAM, where one is
-    not enough. Raises UnsupportedError where no kernel takes a node.
+    outputs so. `fast` spends flash for speed, `small` stores weights in the fewest bytes. `banks` are the capacities of
+    several banks of RAM, where one is not enough. Raises UnsupportedError where no kernel takes a node.
     """
     layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, small=small)
     streamed = _streamed_inputs(graph, layers) if stream_input else ()

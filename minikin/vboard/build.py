@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,16 @@ from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a layer's weights lie in flash, with biases and requantization constants, and the layer's scratch memory."""
+
+    layer: str
+    storage: str
+    stored_bytes: int
+    scratch_bytes: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,12 @@ class Build(Displayed):
     def arena_bytes(self) -> int:
         return self.plan.arena_bytes
 
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The layers with weights: in which form each has them, and in how many bytes."""
+        steps = [step for step in self.plan.steps if step.layer.stored_bytes]
+        return tuple(Stored(s.name, s.layer.kernel.storage, s.layer.stored_bytes, s.scratch_bytes) for s in steps)
+
     def sizes(self) -> dict[str, Any]:
         return {
             "board": self.board.name,
@@ -65,6 +81,8 @@ class Build(Displayed):
             "ram_bytes": self.ram_bytes,
             "flash_bytes": self.flash_bytes,
             "weights_bytes": self.weights_bytes,
+            "stored_bytes": self.weights_bytes,
+            "layers": [asdict(stored) for stored in self.stored],
             "code_bytes": self.code_bytes,
             "startup_bytes": self.startup_bytes,
         }
@@ -100,6 +118,10 @@ class Build(Displayed):
         }
         for name, (value, meaning) in rows.items():
             table.add_row(name, f"{value:,}", meaning)
+            if name == "  weights":
+                for own in self.stored:
+                    if own.storage != "dense":
+                        table.add_row(f"    {own.layer}", f"{own.stored_bytes:,}", own.storage)
         return table
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +12,8 @@ from networks import int8_case, union
 
 from minikin.graph import Graph
 from minikin.ops import coded, storage
-from minikin.ops.opdef import OPS, OpDef, get_op
+from minikin.ops.opdef import OPS, get_op
 from minikin.plan import layers as plan_layers
-from minikin.plan import make_plan
 from minikin.vboard.build import compile
 from minikin.vboard.run import random_inputs
 from minikin.vboard.verify import verify
@@ -139,8 +140,8 @@ def layers_of(form: str) -> list[Graph]:
     for op in ops:
         for number, case in enumerate(op.cases):
             graph = int8_case(op, case)
-            able = [own for i in range(len(PATTERNS)) if takes(own := patterned(graph, number + i))]
-            made += able[:2]
+            able = (own for i in range(len(PATTERNS)) if takes(own := patterned(graph, number + i)))
+            made += list(islice(able, 1))
     return made
 
 
