@@ -13,7 +13,7 @@ from minikin.ops import coded
 from minikin.ops.opdef import Field, Kernel, Scratch
 from minikin.ops.packing import is_symmetric
 from minikin.ops.requant import quant_of, weights_of
-from minikin.ops.storage import FORMS, GROUP, pack_codebook
+from minikin.ops.storage import FORMS, GROUP, pack_codebook, packed_bytes
 
 Pack = Callable[[View, dict[str, Field]], dict[str, Field]]
 When = Callable[[View], bool]
@@ -26,6 +26,46 @@ def rows_of(view: View) -> np.ndarray:
     """[channels, inputs] of a dense layer or a convolution."""
     w = weights_of(view)
     return np.asarray(w.data).reshape(w.shape[0], -1)
+
+
+def entries_of(view: View, form: str) -> float:
+    """Instructions to multiply one pixel's inputs by weights of a form, measured on Cortex-M4 (docs/storage.md)."""
+    rows = rows_of(view)
+    nonzero = int(np.count_nonzero(rows))
+    if form == "sparse":
+        return 10 * packed_bytes(FORMS[form].pack(rows)["entries"])
+    if form == "bitmask":
+        return 1.1 * rows.size + 30 * nonzero
+    if form == "nm":
+        return 2.7 * packed_bytes(FORMS[form].pack(rows)["values"]) * 2
+    return 10.5 * rows.size if form == "codebook" else decoding_of(view)
+
+
+def decoding_of(view: View) -> float:
+    """Instructions to decode entropy-coded weights: 28 for each bit, of which a decision takes about 0.9."""
+    return 40 * 8 * len(coded_of(view).data)
+
+
+def dense_instructions(form: str) -> Callable[[View], float]:
+    def instructions(view: View) -> float:
+        frames = view.x.size // rows_of(view).shape[1]
+        return frames * (entries_of(view, form) + 40 * len(rows_of(view)))
+
+    return instructions
+
+
+def conv_instructions(form: str) -> Callable[[View], float]:
+    """Where rows come one by one a form that is expanded is expanded for each of them."""
+
+    def instructions(view: View) -> float:
+        (_, height, width, channels), rows = view.y.shape, rows_of(view)
+        pixels, gather = height * width, 4 * rows.shape[1]
+        if form not in EXPANDED:
+            return pixels * (gather + entries_of(view, form) + 40 * channels)
+        groups = -(-channels // max(1, expanded_channels(view)))
+        return height * entries_of(view, form) + pixels * (groups * gather + 3.2 * rows.size + 40 * channels)
+
+    return instructions
 
 
 def requant(fields: dict[str, Field]) -> dict[str, Field]:
@@ -192,6 +232,7 @@ def dense_kernels() -> tuple[Kernel, ...]:
             name=f"mk_dense_s8_{form}",
             storage=form,
             code_bytes=CODE_BYTES[form],
+            instructions=dense_instructions(form),
             uses=("mk_requant.h", *headers),
             when=takes_dense(form),
             pack=pack_dense(form),
@@ -208,6 +249,7 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
             name=f"mk_conv2d_s8_{form}",
             storage=form,
             code_bytes=CODE_BYTES[form],
+            instructions=conv_instructions(form),
             uses=("mk_requant.h", "mk_patch.h", *(("mk_expanded.h",) if form in EXPANDED else ()), *headers),
             when=takes_conv(form),
             pack=pack_conv(form, patch_bytes),

@@ -96,8 +96,8 @@ class Inspection(Displayed):
         )
         for row in self.layers:
             shape = "x".join(map(str, row.shape[1:] if len(row.shape) > 1 and row.shape[0] == 1 else row.shape))
-            form = (row.storage, f"{row.stored_bytes:,}") if row.stored_bytes else ("", "")
-            figures = (f"{row.macs:,}", f"{row.parameters:,}", f"{row.live_bytes:,}", *form)
+            form = f"{row.storage} {row.stored_bytes:,}" if row.stored_bytes else ""
+            figures = (f"{row.macs:,}", f"{row.parameters:,}", f"{row.live_bytes:,}", form)
             table.add_row(row.name, row.kernel, shape, *figures)
         return table
 
