@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -227,7 +227,7 @@ class Writer:
     def layer(self, index: int, *, solo: bool) -> LayerText:
         step = self.plan.steps[index]
         view, op = step.layer.view, get_op(step.layer.view.node.op)
-        fields = {n: v for n, v in step.layer.kernel.pack(view, op.emit(view)).items() if v is not None}
+        fields = step.layer.kernel.pack(view, op.emit(view))
         parameters, body = self.function(step, index, solo=solo)
         kept = self.plan.slot(view.y.name).kept
         return LayerText(
@@ -235,7 +235,7 @@ class Writer:
             name=step.name,
             struct=step.layer.kernel.struct,
             comment=f"{index}. {step.name}: {op.name} {shape_text(view.x)} -> {shape_text(view.y)}",
-            fields=fill([f".{n} = {self._field(step, n, value)}" for n, value in fields.items()]),
+            fields=fill(self._fields(step, fields)),
             parameters=parameters,
             body=body,
             summary=f"{index:3}  {step.name:<22} {step.layer.kernel.name:<26} {shape_text(view.y):<12}"
@@ -248,11 +248,22 @@ class Writer:
     def function(self, step: Step, index: int, *, solo: bool) -> tuple[str, list[str]]:
         return layer_function(step, index, self.address, solo=solo)
 
+    def _fields(self, step: Step, fields: Mapping[str, Field]) -> list[str]:
+        """Designated initializers; null pointers go unsaid."""
+        items = []
+        for name, value in fields.items():
+            if isinstance(value, Mapping):
+                *inner, last = self._fields(step, value)
+                items += [f".{name} = {{{inner[0]}", *inner[1:], f"{last}}}"]
+            elif value is not None:
+                items.append(f".{name} = {self._field(step, name, value)}")
+        return items
+
     def _field(self, step: Step, name: str, value: Field) -> str:
         if isinstance(value, np.ndarray):
             return self.array(f"{step.name}_{name}", value, "x".join(map(str, value.shape)))
         if isinstance(value, Scratch):
-            return f"({value.ctype} *)({ARENAS[step.scratch_bank]}.s8 + {step.scratch_offset})"
+            return f"({value.ctype} *)({ARENAS[step.scratch_bank]}.s8 + {step.scratch_offset + value.at})"
         return literal(value) if isinstance(value, float | np.floating) else str(int(value))  # type: ignore[arg-type]
 
     def ports(self, kind: str, names: Sequence[str], verb: str) -> tuple[Port, ...]:

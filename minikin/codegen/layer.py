@@ -9,7 +9,14 @@ from minikin.graph import Tensor
 from minikin.ops.opdef import get_op
 from minikin.plan import Layer, Step
 
-C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float", "uint16": "uint16_t"}
+C_TYPES = {
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int16": "int16_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+    "float32": "float",
+}
 SUFFIX = {"int8": "s8", "int32": "s32", "float32": "f32"}
 
 

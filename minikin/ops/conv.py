@@ -51,6 +51,7 @@ from minikin.ops.requant import (
     sum_bounds,
     weights_of,
 )
+from minikin.ops.stored import conv_kernels
 from minikin.ops.window import conv_window as window
 from minikin.ops.window import more_padding
 
@@ -350,6 +351,7 @@ conv2d = OpDef(
             )
             for fast in (True, False)
         ),
+        *conv_kernels(patch_bytes),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         Kernel(name="mk_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_conv_f32),

@@ -26,6 +26,7 @@ from minikin.ops.requant import (
     sum_bounds,
     weights_of,
 )
+from minikin.ops.stored import dense_kernels
 
 CHUNK_ELEMS = 1 << 20  # products held at a time
 
@@ -211,6 +212,7 @@ register(
                 )
                 for fast in (True, False)
             ),
+            *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8")),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),
             Kernel(name="mk_dense_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_dense_f32),

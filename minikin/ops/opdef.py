@@ -28,13 +28,14 @@ def table(values: np.ndarray) -> Table:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A pointer field of a parameter struct that wants the layer's scratch memory, as `ctype *`."""
+    """A pointer field of a parameter struct that wants the layer's scratch memory from byte `at` on, as `ctype *`."""
 
     ctype: str = "int8_t"
+    at: int = 0
 
 
-Field = int | float | np.ndarray | Scratch | None
-"""A field of a parameter struct: a number, a constant array, scratch memory, or None for a null pointer."""
+Field = int | float | np.ndarray | Scratch | Mapping[str, Any] | None
+"""A field of a parameter struct: a number, a constant array, scratch memory, a struct in it, or None for a null pointer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,11 @@ class Kernel:
 
     where in[i] points to the i-th of the input rows that OpDef.rows asks for, or is null outside the frame (padding), and
     the output rows are contiguous. `rows(view)` is how many it likes to compute in one call (narrow images want several, so
-    that blocks of pixels stay full), `whole_rows(view)` the same where speed counts and tensors are kept whole. `uses` are
-    headers that it shares with other kernels; one that is `fast` takes flash for speed. A frame kernel (OpDef.rows gives
-    None) computes a whole tensor:
+    that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
+    headers that it shares with other kernels; one that is `fast` takes flash for speed. `storage` is the form in which it
+    reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel, `instructions` about how
+    many it takes for a node (None: those of dense weights on its instruction set). A frame kernel (OpDef.rows gives None)
+    computes a whole tensor:
 
         void NAME(const struct STRUCT *p, const T *in, [const T *in1,] T *out, [T *out1])
 
@@ -69,6 +72,9 @@ class Kernel:
     folds: bool = False
     uses: tuple[str, ...] = ()
     fast: bool = False
+    storage: str = "dense"
+    code_bytes: int = 0
+    instructions: Callable[[View], float] | None = None
 
     @property
     def struct(self) -> str:
@@ -159,19 +165,46 @@ class OpDef:
         count = len(view.inputs) if self.arity is None else self.arity
         return tuple(tensor for tensor in view.inputs[:count] if tensor is not None)
 
-    def kernel(self, view: View, isa: str = "c", *, fast: bool = False) -> Kernel:
-        """The first kernel for this instruction set that takes the node; fast ones only where `fast` is wanted."""
+    def choices(self, view: View, isa: str = "c", *, fast: bool = False) -> list[Kernel]:
+        """The kernels for this instruction set that take the node, one for each storage of its weights, dense ones first.
+
+        Fast ones only where `fast` is wanted.
+        """
+        found: dict[str, Kernel] = {}
         for kernel in self.kernels:
-            if kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.when(view):
-                return kernel
-        dtypes = ", ".join(t.dtype for t in (*view.inputs, *view.outputs) if t is not None)
-        raise UnsupportedError(
-            f"{view.node.name} ({self.name} of {dtypes}) has no kernel: quantize the model to int8 or keep it float32"
-        )
+            if kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.storage not in found and kernel.when(view):
+                found[kernel.storage] = kernel
+        if "dense" not in found:
+            dtypes = ", ".join(t.dtype for t in (*view.inputs, *view.outputs) if t is not None)
+            raise UnsupportedError(
+                f"{view.node.name} ({self.name} of {dtypes}) has no kernel: quantize the model to int8 or keep it float32"
+            )
+        return sorted(found.values(), key=lambda kernel: kernel.storage != "dense")
+
+    def kernel(self, view: View, isa: str = "c", *, fast: bool = False) -> Kernel:
+        """The first kernel for this instruction set that takes the node with its weights stored densely."""
+        return self.choices(view, isa, fast=fast)[0]
+
+    def instructions(self, kernel: Kernel, view: View) -> float:
+        """About how many a kernel takes for one inference."""
+        return kernel.instructions(view) if kernel.instructions else PER_MAC[kernel.isa] * self.macs(view)
+
+    def stored_bytes(self, kernel: Kernel, view: View) -> int:
+        """Bytes of flash that grow with the model: weights, indices, codebooks, biases, requantization constants."""
+        return _array_bytes(kernel.pack(view, self.emit(view)))
+
+
+def _array_bytes(field: Field) -> int:
+    if isinstance(field, Mapping):
+        return sum(map(_array_bytes, field.values()))
+    return field.nbytes if isinstance(field, np.ndarray) and not isinstance(field, Table) else 0
 
 
 ISAS = {"c": ("c",), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
 """The kernels that a core of each instruction set can run: Helium comes with the DSP instructions."""
+
+PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.5}
+"""About how many instructions a multiply-accumulate of dense int8 weights takes on each instruction set."""
 
 OPS: dict[str, OpDef] = {}
 

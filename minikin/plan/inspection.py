@@ -7,7 +7,7 @@ from typing import Any
 
 from minikin.boards import STACK_BYTES, Board
 from minikin.display import Displayed, Table
-from minikin.graph import Graph
+from minikin.graph import Graph, View
 from minikin.ops.opdef import get_op
 from minikin.passes.removal import Removal
 from minikin.passes.shrink import shrink
@@ -16,7 +16,7 @@ from minikin.plan.plan import make_plan
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: MACs, parameters, and the bytes of activations alive while it runs."""
+    """One layer: MACs, parameters, bytes of activations alive while it runs; the smallest form of its weights in flash."""
 
     name: str
     op: str
@@ -26,6 +26,8 @@ class LayerRow:
     macs: int
     parameters: int
     live_bytes: int
+    storage: str
+    stored_bytes: int
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,32 @@ class Inspection(Displayed):
         )
 
     def table(self) -> Table:
-        table = Table("layer", "kernel", "output", ">MACs", ">params", ">RAM", title=self.name, caption=self.summary())
+        table = Table(
+            "layer",
+            "kernel",
+            "output",
+            ">MACs",
+            ">params",
+            ">RAM",
+            "smallest form",
+            ">bytes",
+            title=self.name,
+            caption=self.summary(),
+        )
         for row in self.layers:
             shape = "x".join(map(str, row.shape[1:] if len(row.shape) > 1 and row.shape[0] == 1 else row.shape))
-            figures = (f"{row.macs:,}", f"{row.parameters:,}", f"{row.live_bytes:,}")
+            form = f"{row.storage} {row.stored_bytes:,}" if row.stored_bytes else ""
+            figures = (f"{row.macs:,}", f"{row.parameters:,}", f"{row.live_bytes:,}", form)
             table.add_row(row.name, row.kernel, shape, *figures)
         return table
+
+
+def smallest_form(view: View, isa: str) -> tuple[str, int]:
+    """(storage, bytes in flash) of the form of a layer's weights that takes the fewest bytes, its decoder not counted."""
+    op = get_op(view.node.op)
+    sizes = {kernel.storage: op.stored_bytes(kernel, view) for kernel in op.choices(view, isa)}
+    storage = min(sizes, key=sizes.__getitem__)
+    return storage, sizes[storage]
 
 
 def inspect(graph: Graph, board: Board | None = None) -> Inspection:
@@ -108,6 +130,7 @@ def inspect(graph: Graph, board: Board | None = None) -> Inspection:
                 op.macs(view),
                 parameters,
                 step.live_bytes,
+                *smallest_form(view, isa),
             )
         )
     used = {name for step in plan.steps for name in step.layer.view.node.inputs if name}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from minikin.errors import UnsupportedError
 from minikin.graph import Graph, Tensor, View
 from minikin.ops.opdef import Kernel, get_op
+from minikin.plan.kernels import choose_kernels
 
 MAX_CALLS = 1 << 18
 """Of all layers in one inference; a plan holds every one of them."""
@@ -32,6 +33,11 @@ class Layer:
     @property
     def name(self) -> str:
         return self.view.node.name
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of flash that grow with the model: weights, biases, requantization constants, as its kernel reads them."""
+        return get_op(self.view.node.op).stored_bytes(self.kernel, self.view)
 
     @property
     def operands(self) -> tuple[Tensor, ...]:
@@ -88,22 +94,25 @@ def _rows_of(tensor: Tensor, operand: Tensor, lo: int, hi: int) -> tuple[int, in
 
 
 def make_layers(
-    graph: Graph, isa: str, *, whole: bool = False, fast: bool = False
+    graph: Graph, isa: str, *, whole: bool = False, fast: bool = False, small: bool = False
 ) -> tuple[list[Layer], dict[str, str]]:
     """The layers in order, and for each reshaped tensor the tensor whose bytes it is. What no output needs is left out.
 
-    `whole`: tensors are kept whole; `fast`: flash is spent for speed. Raises UnsupportedError where no kernel takes a node.
+    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `small`: weights take their smallest form. Raises
+    UnsupportedError where no kernel takes a node.
     """
     roots: dict[str, str] = {}
     layers = []
-    for view in _needed(graph):
+    views = _needed(graph)
+    kernels = choose_kernels([view for view in views if not get_op(view.node.op).alias], isa, fast=fast, small=small)
+    for view in views:
         op = get_op(view.node.op)
         if op.alias:
             roots[view.y.name] = roots.get(view.x.name, view.x.name)
             continue
         inputs = tuple(graph.tensors[roots.get(t.name, t.name)] for t in op.pointers(view))
-        kernel = op.kernel(view, isa, fast=fast)
-        rows = (kernel.whole_rows if whole and fast else kernel.rows)(view)
+        kernel = kernels[view.node.name]
+        rows = (kernel.whole_rows if whole and (fast or small) else kernel.rows)(view)
         layers.append(Layer(view, kernel, inputs, min(rows, view.y.frame.rows)))
     longest = max(layers, key=lambda layer: layer.calls, default=None)
     if longest and sum(layer.calls for layer in layers) > MAX_CALLS:

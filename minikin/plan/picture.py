@@ -71,6 +71,11 @@ def summary(plan: Plan) -> dict[str, Any]:
             {"name": name, "rows": len(s.offsets), "rows_kept": s.kept, "row_bytes": s.row_bytes, "offsets": s.offsets}
             for name, s in plan.slots.items()
         ],
+        "weights": [
+            {"layer": step.name, "storage": step.layer.kernel.storage, "bytes": step.layer.stored_bytes}
+            for step in plan.steps
+            if step.layer.stored_bytes
+        ],
         "scratch": [
             {"layer": step.name, "offset": step.scratch_offset, "bytes": step.scratch_bytes}
             for step in plan.steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,16 @@ from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a layer's weights lie in flash, with biases and requantization constants, and the layer's scratch memory."""
+
+    layer: str
+    storage: str
+    stored_bytes: int
+    scratch_bytes: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,12 @@ class Build(Displayed):
     def arena_bytes(self) -> int:
         return self.plan.arena_bytes
 
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The layers with weights: in which form each has them, and in how many bytes."""
+        steps = [step for step in self.plan.steps if step.layer.stored_bytes]
+        return tuple(Stored(s.name, s.layer.kernel.storage, s.layer.stored_bytes, s.scratch_bytes) for s in steps)
+
     def sizes(self) -> dict[str, Any]:
         return {
             "board": self.board.name,
@@ -65,6 +81,8 @@ class Build(Displayed):
             "ram_bytes": self.ram_bytes,
             "flash_bytes": self.flash_bytes,
             "weights_bytes": self.weights_bytes,
+            "stored_bytes": self.weights_bytes,
+            "layers": [asdict(stored) for stored in self.stored],
             "code_bytes": self.code_bytes,
             "startup_bytes": self.startup_bytes,
         }
@@ -100,6 +118,10 @@ class Build(Displayed):
         }
         for name, (value, meaning) in rows.items():
             table.add_row(name, f"{value:,}", meaning)
+            if name == "  weights":
+                for own in self.stored:
+                    if own.storage != "dense":
+                        table.add_row(f"    {own.layer}", f"{own.stored_bytes:,}", own.storage)
         return table
 
 
@@ -207,9 +229,9 @@ def choose_plan(
         if stream is False or stream_input or stream_output:
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
         return make_incremental_plan(graph, board.core.isa, ram_bytes=ram_bytes)
-    main_bank = board.ram_bytes - STACK_BYTES
+    main_bank, small = board.ram_bytes - STACK_BYTES, optimize == "flash"
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed")
+        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed", small=small)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
@@ -220,15 +242,16 @@ def choose_plan(
         stream_input=stream_input,
         stream_output=stream_output,
         fast=optimize == "speed",
+        small=small,
     )
     plan = choose()
     if (
         stream is None
-        and whole_bound(graph, board.core.isa) < plan.arena_bytes
+        and whole_bound(graph, board.core.isa, small=small) < plan.arena_bytes
         and not stream_input
         and not stream_output
     ):
-        plan = min(plan, make_plan(graph, board.core.isa, stream=False), key=lambda p: p.arena_bytes)
+        plan = min(plan, make_plan(graph, board.core.isa, stream=False, small=small), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan

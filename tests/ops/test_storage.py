@@ -1,0 +1,175 @@
+"""Forms in which weights are stored: what is packed comes back, and every kernel of every form equals the integers."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import int8_case, union
+
+from minikin.graph import Graph
+from minikin.ops import coded, storage
+from minikin.ops.opdef import OPS, get_op
+from minikin.plan import layers as plan_layers
+from minikin.vboard.build import compile
+from minikin.vboard.run import random_inputs
+from minikin.vboard.verify import verify
+
+NAMES = ("codebook", "bitmask", "sparse", "nm", "coded")
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, np.int8)
+
+
+def same(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, rng.integers(-127, 128), np.int8)
+
+
+def anything(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.integers(-127, 128, shape).astype(np.int8)
+
+
+def few_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A codebook of 2 to 32."""
+    return rng.choice(rng.integers(-127, 128, 1 << rng.integers(1, 6)), shape).astype(np.int8)
+
+
+def small_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Four bits or fewer."""
+    limit = 1 << int(rng.integers(1, 4))
+    return rng.integers(-limit, limit, shape).astype(np.int8)
+
+
+def sparse_few(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return (few_codes(rng, shape) * (rng.random(shape) < rng.choice([0.01, 0.1, 0.3]))).astype(np.int8)
+
+
+def sparse(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return (anything(rng, shape) * (rng.random(shape) < rng.choice([0.01, 0.1, 0.3]))).astype(np.int8)
+
+
+def blocks(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """At most one or two of each four are not zero."""
+    w = anything(rng, shape).reshape(shape[0], -1)
+    whole = w[:, : w.shape[1] // 4 * 4].reshape(shape[0], -1, 4)
+    kept = np.argsort(rng.random(whole.shape), axis=2) < rng.integers(1, 3)
+    w[:, : w.shape[1] // 4 * 4] = (whole * kept).reshape(shape[0], -1)
+    return w.reshape(shape)
+
+
+PATTERNS = (sparse_few, blocks, anything, few_codes, zeros, sparse, small_codes, same)
+
+
+@st.composite
+def weights(draw: st.DrawFn) -> np.ndarray:
+    shape = draw(st.integers(1, 9)), draw(st.integers(1, 40)) * draw(st.sampled_from([1, 4, 40]))
+    return draw(st.sampled_from(PATTERNS))(np.random.default_rng(draw(st.integers(0, 1 << 30))), shape)
+
+
+@settings(max_examples=200, deadline=None)
+@given(weights())
+def test_packed_weights_come_back(w: np.ndarray) -> None:
+    for form in storage.FORMS.values():
+        if form.takes(w):
+            np.testing.assert_array_equal(form.unpack(form.pack(w), w.shape), w, form.name)
+    for group in (1, 2, 3):
+        if storage.has_codebook(w):
+            packed = storage.pack_codebook(w, group)
+            np.testing.assert_array_equal(storage.unpack_codebook(packed, w.shape, group), w)
+
+
+@settings(max_examples=150, deadline=None)
+@given(weights(), st.sampled_from([None, 0, 1, 1000, 1 << 31]), st.integers(0, 12))
+def test_coded_weights_come_back(w: np.ndarray, limit: int | None, shift: int) -> None:
+    bias = None
+    if limit is not None:
+        values = np.random.default_rng(shift).integers(-limit, limit + 1, len(w)) << shift
+        bias = np.clip(values, -(1 << 31), (1 << 31) - 1).astype(np.int32)
+    again, biases = coded.decode(coded.encode(w, bias))
+    np.testing.assert_array_equal(again, w)
+    assert (biases is None) == (bias is None)
+    if bias is not None:
+        np.testing.assert_array_equal(biases, bias)
+
+
+def test_coded_is_near_the_entropy() -> None:
+    """Of independent weights: 95% zeros, eight codes of unequal shares."""
+    rng = np.random.default_rng(0)
+    shares = np.array([0.3, 0.2, 0.15, 0.1, 0.1, 0.07, 0.05, 0.03])
+    w = rng.choice([-90, -60, -40, -20, 20, 40, 60, 90], (200, 500), p=shares) * (rng.random((200, 500)) < 0.05)
+    p = np.unique(w, return_counts=True)[1] / w.size
+    assert len(coded.encode(w.astype(np.int8)).data) <= 1.02 * -(p * np.log2(p)).sum() * w.size / 8
+
+
+def test_bytes_are_what_a_form_promises() -> None:
+    rng = np.random.default_rng(0)
+    w = rng.choice([-64, -9, 0, 5, 7, 40, 99, 127], (30, 100)).astype(np.int8)
+    others = 5 * 30 + 4 * 30
+    sizes = storage.stored_bytes(w, np.zeros(30, np.int32), scales=30)
+    assert sizes["dense"] == 3000 + others
+    assert sizes["codebook"] == 3000 * 3 // 8 + 8 + others
+    halved = blocks(rng, (30, 96))
+    count = storage.places_of(halved)
+    sizes = storage.stored_bytes(halved, np.zeros(30, np.int32), scales=30)
+    assert sizes["nm"] == 30 * 24 * count + 30 * -(-24 * count // 4) + others
+    nonzero = np.count_nonzero(halved)
+    assert sizes["bitmask"] == 30 * 12 + nonzero + others
+    assert sizes["sparse"] == 2 * 30 + 2 * nonzero + others
+
+
+def patterned(graph: Graph, index: int) -> Graph:
+    """The graph of one layer with weights of the index-th pattern, and its biases and scales as they were."""
+    w = graph.tensors[graph.nodes[0].inputs[1]]
+    data = PATTERNS[index % len(PATTERNS)](np.random.default_rng(index), w.shape)
+    return graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=data)})
+
+
+def layers_of(form: str) -> list[Graph]:
+    """Every case of the ops that have the form, each with weights that allow it."""
+
+    def takes(graph: Graph) -> bool:
+        node = graph.nodes[0]
+        return form in {kernel.storage for kernel in get_op(node.op).choices(graph.view(node))}
+
+    ops = [op for op in OPS.values() if form in {kernel.storage for kernel in op.kernels}]
+    made = []
+    for op in ops:
+        for number, case in enumerate(op.cases):
+            graph = int8_case(op, case)
+            able = (own for i in range(len(PATTERNS)) if takes(own := patterned(graph, number + i)))
+            made += list(islice(able, 1))
+    return made
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch):
+    """Make the compiler take one form wherever it can."""
+
+    def force(form: str) -> None:
+        def choose(views, isa, **options):
+            kernels = {v.node.name: {k.storage: k for k in get_op(v.node.op).choices(v, isa)} for v in views}
+            return {name: own.get(form, own["dense"]) for name, own in kernels.items()}
+
+        monkeypatch.setattr(plan_layers, "choose_kernels", choose)
+
+    return force
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_stored_equals_integers(form: str, only) -> None:
+    """All cases in one firmware: on the host, under sanitizers, and on the board; inputs at both ends too."""
+    graph = union(form, layers_of(form))
+    only(form)
+    build = compile(graph, "nucleo-l4r5zi", optimize="flash" if form == "coded" else "balanced", shrink=False)
+    kernels = {step.layer.kernel for step in build.plan.steps}
+    assert {kernel.storage for kernel in kernels} == {form}
+    assert {kernel.name.split("_")[1] for kernel in kernels} == {"dense", "conv2d"}
+    samples = [random_inputs(graph, seed) for seed in range(3)]
+    samples += [[np.full(t.shape, end, np.int8) for t in graph.input_tensors] for end in (-128, 127)]
+    result = verify(build, samples)
+    assert result.equal, result.first_difference
+    assert result.board_equals_host
