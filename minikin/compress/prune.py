@@ -1,0 +1,145 @@
+"""Which weights go: masks by magnitude, over single weights, N:M runs, blocks or whole channels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from minikin.errors import UsageError
+
+UNSTRUCTURED, CHANNELS = "unstructured", "channels"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What goes together.
+
+    A weight is seen as a matrix [outputs, inputs]. `block`: so many outputs by so many inputs; `keep` of `of`: in every run
+    of `of` inputs, `keep` stay; `channels`: a whole output with its bias.
+    """
+
+    block: tuple[int, int] = (1, 1)
+    keep: int = 0
+    of: int = 0
+    channels: bool = False
+
+
+def parse_pattern(text: str) -> Pattern:
+    """ "unstructured", "channels", "2:4" (two of four stay) or "1x4" (blocks of one output by four inputs)."""
+    if text == UNSTRUCTURED:
+        return Pattern()
+    if text == CHANNELS:
+        return Pattern(channels=True)
+    if (found := re.fullmatch(r"(\d+):(\d+)", text)) and 0 < int(found[1]) < int(found[2]):
+        return Pattern(keep=int(found[1]), of=int(found[2]))
+    if (found := re.fullmatch(r"(\d+)x(\d+)", text)) and int(found[1]) and int(found[2]):
+        return Pattern(block=(int(found[1]), int(found[2])))
+    raise ValueError(f"pattern {text!r} is not known: use unstructured, channels, N:M such as 2:4, or AxB such as 1x4")
+
+
+def cubic_sparsity(start: float, end: float, progress: float) -> float:
+    """end + (start - end) (1 - t)^3, t = `progress` in [0, 1].
+
+    Source: Zhu and Gupta, "To prune, or not to prune" (2017), equation 1.
+    """
+    return end + (start - end) * (1.0 - min(max(progress, 0.0), 1.0)) ** 3
+
+
+def magnitude_masks(
+    weights: Mapping[str, tuple[np.ndarray, int | None]],
+    sparsity: Mapping[str, float],
+    pattern: Pattern,
+    scope: str = "layer",
+) -> dict[str, np.ndarray]:
+    """Boolean masks, True where a weight stays: the groups of least mean square go until `sparsity` of them are gone.
+
+    `weights` has arrays with their channel axis; `sparsity` a fraction for each. With `scope` "global" all layers share one
+    threshold, and the fraction is of all their weights together. Of equal groups the earlier ones go first. At least one
+    group of each layer stays.
+    """
+    if pattern.of:
+        return {name: _runs(*weights[name], pattern, sparsity[name]) for name in sparsity}
+    scores = {name: _scores(*weights[name], pattern) for name in sparsity}
+    gone = _global_gone(scores, sparsity, weights) if scope == "global" else _layer_gone(scores, sparsity)
+    return {name: _spread(~gone[name], *weights[name], pattern) for name in sparsity}
+
+
+def as_matrix(w: np.ndarray, axis: int | None) -> np.ndarray:
+    """[outputs, inputs] of a weight whose outputs lie along `axis`."""
+    return np.moveaxis(w, axis or 0, 0).reshape(w.shape[axis or 0], -1)
+
+
+def from_matrix(matrix: np.ndarray, shape: tuple[int, ...], axis: int | None) -> np.ndarray:
+    moved = (shape[axis or 0], *(n for i, n in enumerate(shape) if i != (axis or 0)))
+    return np.ascontiguousarray(np.moveaxis(matrix.reshape(moved), 0, axis or 0))
+
+
+def _blocks(matrix: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """[rows, a, columns, b], padded with zeros."""
+    a, b = block
+    padded = np.pad(matrix, ((0, -matrix.shape[0] % a), (0, -matrix.shape[1] % b)))
+    return padded.reshape(padded.shape[0] // a, a, padded.shape[1] // b, b)
+
+
+def _scores(w: np.ndarray, axis: int | None, pattern: Pattern) -> np.ndarray:
+    """Mean square of each group, one row of groups for each row of blocks."""
+    matrix = np.square(as_matrix(w, axis).astype(np.float64))
+    if pattern.channels:
+        return matrix.mean(axis=1, keepdims=True)
+    sizes = _blocks(np.ones_like(matrix), pattern.block).sum(axis=(1, 3))
+    return _blocks(matrix, pattern.block).sum(axis=(1, 3)) / sizes
+
+
+def _spread(kept: np.ndarray, w: np.ndarray, axis: int | None, pattern: Pattern) -> np.ndarray:
+    """The mask of the weight from that of its groups."""
+    rows, columns = as_matrix(w, axis).shape
+    a, b = (1, columns) if pattern.channels else pattern.block
+    return from_matrix(np.repeat(np.repeat(kept, a, 0), b, 1)[:rows, :columns], w.shape, axis)
+
+
+def _least(scores: np.ndarray, count: int) -> np.ndarray:
+    """True at the `count` least scores."""
+    gone = np.zeros(scores.size, bool)
+    gone[np.argsort(scores, axis=None, kind="stable")[:count]] = True
+    return gone.reshape(scores.shape)
+
+
+def _layer_gone(scores: Mapping[str, np.ndarray], sparsity: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {n: _least(s, min(round(sparsity[n] * s.size), s.size - 1)) for n, s in scores.items()}
+
+
+def _global_gone(
+    scores: Mapping[str, np.ndarray],
+    sparsity: Mapping[str, float],
+    weights: Mapping[str, tuple[np.ndarray, int | None]],
+) -> dict[str, np.ndarray]:
+    if len(set(sparsity.values())) > 1:
+        raise UsageError("global pruning has one sparsity for all layers: leave out `layers`, or use scope layer")
+    names = list(scores)
+    flat = np.concatenate([scores[n].reshape(-1) for n in names])
+    sizes = np.concatenate([np.full(scores[n].size, weights[n][0].size / scores[n].size) for n in names])
+    for name, start in zip(names, np.cumsum([0, *(scores[n].size for n in names[:-1])]), strict=True):
+        flat[start + int(scores[name].argmax())] = np.inf  # one group of each layer stays
+    order = np.argsort(flat, kind="stable")
+    wanted = sparsity[names[0]] * sizes.sum() if names else 0.0
+    count = int(np.searchsorted(np.cumsum(sizes[order]), wanted + 0.5))
+    gone = np.zeros(len(flat), bool)
+    gone[order[:count]] = True
+    gone &= np.isfinite(flat)
+    parts = np.split(gone, np.cumsum([scores[n].size for n in names])[:-1])
+    return {n: part.reshape(scores[n].shape) for n, part in zip(names, parts, strict=True)}
+
+
+def _runs(w: np.ndarray, axis: int | None, pattern: Pattern, sparsity: float) -> np.ndarray:
+    """N:M: in every run of inputs all but the greatest go; a `sparsity` below 1 - N/M keeps more of them."""
+    matrix = np.abs(as_matrix(w, axis))
+    rows, columns = matrix.shape
+    keep = max(pattern.keep, round((1.0 - sparsity) * pattern.of))
+    runs = _blocks(matrix, (1, pattern.of))[:, 0]
+    order = np.argsort(-runs, axis=-1, kind="stable")
+    kept = np.zeros(runs.shape, bool)
+    np.put_along_axis(kept, order[..., :keep], True, axis=-1)
+    return from_matrix(kept.reshape(rows, -1)[:, :columns], w.shape, axis)
