@@ -106,7 +106,7 @@ class Compressor:
             **fitting,
         )
         if history.failed:
-            raise UsageError(f"{step.do}: {history.stopped}")
+            raise UsageError(history.stopped)
         if hook:
             hook(1, 1)
         return history.stopped
@@ -128,7 +128,7 @@ class Compressor:
     ) -> tuple[Callable[[int, int], None] | None, Callable[[nn.Module], torch.Tensor] | None]:
         chosen = [s for s in self._prunable(step) if step.sparsity_of(s.node) > 0]
         if not chosen:
-            raise UsageError(f"{step.title} leaves every layer alone: its patterns match none of {self._layer_names()}")
+            raise UsageError(f"the step leaves every layer alone: its patterns match none of {self._layer_names()}")
         start = {s.tensor: _present(s) for s in chosen}
         zeros = {name: float((~mask).mean()) for name, mask in start.items()}
 
@@ -139,7 +139,7 @@ class Compressor:
                 overall = sum(z * start[name].size for name, z in zeros.items()) / sum(m.size for m in start.values())
                 wanted = dict.fromkeys(wanted, cubic_sparsity(overall, step.sparsity or 0.0, progress))
             for slot, mask in zip(
-                chosen, magnitude_masks(weights, wanted, step.groups, step.scope).values(), strict=True
+                chosen, magnitude_masks(weights, wanted, step.groups, step.scope, step.score).values(), strict=True
             ):
                 self._mask(slot, mask & start[slot.tensor], step.groups.channels)
 
@@ -184,7 +184,7 @@ class Compressor:
             return
         for slot in self.slots:
             w = slot.value()
-            slot.structure.quant = WeightQuant(slot.structure.axis, self._limit(slot), step.learned_scales, w)
+            slot.structure.quant = WeightQuant(slot.structure.axis, self._limit(slot), step.scales, w)
         if self.ties is None:
             return
         count = min(step.samples, len(self.dataset.x_train))
@@ -204,7 +204,7 @@ class Compressor:
     @property
     def _scheme(self) -> Scheme:
         assert self.plan is not None
-        return Scheme(per_channel=self.plan.per_channel, symmetric=self.plan.symmetric)
+        return Scheme(per_channel=self.plan.per_channel, symmetric=self.plan.symmetric, bias_bits=self.plan.bias_bits)
 
     def _limit(self, slot: Slot) -> int:
         return self.plan.limit_of(slot.node) if self.plan is not None and self.plan.weights != "float16" else 127
@@ -274,9 +274,9 @@ class Compressor:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        learned = self.plan is not None and self.plan.learned_scales
+        scales = self.plan.scales if self.plan is not None else "peak"
         for slot, held in zip(self.slots, state["structures"], strict=True):
-            slot.structure.shaped_like(held, self._limit(slot), learned, slot.value())
+            slot.structure.shaped_like(held, self._limit(slot), scales, slot.value())
             slot.raw.requires_grad_(slot.structure.codebook is None)
         for index in state["biases"]:
             layer = self.slots[index].layer

@@ -53,16 +53,20 @@ def magnitude_masks(
     sparsity: Mapping[str, float],
     pattern: Pattern,
     scope: str = "layer",
+    score: str = "magnitude",
 ) -> dict[str, np.ndarray]:
     """Boolean masks, True where a weight stays: the groups of least mean square go until `sparsity` of them are gone.
 
     `weights` has arrays with their channel axis; `sparsity` a fraction for each. With `scope` "global" all layers share one
-    threshold, and the fraction is of all their weights together. Of equal groups the earlier ones go first. At least one
-    group of each layer stays.
+    threshold, and the fraction is of all their weights together; `score` "lamp" divides a group's mean square by the sum
+    over the groups of its layer that are no smaller. Of equal groups the earlier ones go first. At least one group of each
+    layer stays. Source of lamp: Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning" (2021).
     """
     if pattern.of:
         return {name: _runs(*weights[name], pattern, sparsity[name]) for name in sparsity}
     scores = {name: _scores(*weights[name], pattern) for name in sparsity}
+    if score == "lamp":
+        scores = {name: _lamp(values) for name, values in scores.items()}
     gone = _global_gone(scores, sparsity, weights) if scope == "global" else _layer_gone(scores, sparsity)
     return {name: _spread(~gone[name], *weights[name], pattern) for name in sparsity}
 
@@ -98,6 +102,15 @@ def _spread(kept: np.ndarray, w: np.ndarray, axis: int | None, pattern: Pattern)
     rows, columns = as_matrix(w, axis).shape
     a, b = (1, columns) if pattern.channels else pattern.block
     return from_matrix(np.repeat(np.repeat(kept, a, 0), b, 1)[:rows, :columns], w.shape, axis)
+
+
+def _lamp(scores: np.ndarray) -> np.ndarray:
+    """Each score over the sum of those that are no smaller, equal ones counted once in their order."""
+    order = np.argsort(scores, axis=None, kind="stable")
+    ordered = scores.reshape(-1)[order]
+    lamp = np.empty(scores.size)
+    lamp[order] = ordered / np.maximum(np.cumsum(ordered[::-1])[::-1], np.finfo(np.float64).tiny)
+    return lamp.reshape(scores.shape)
 
 
 def _least(scores: np.ndarray, count: int) -> np.ndarray:

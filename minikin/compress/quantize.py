@@ -53,12 +53,15 @@ class Scheme:
 
     Weights are symmetric: `weight_limit` is the largest code, 127 (int8) or 7 (int4, whose codes are kept as int8 numbers);
     `per_channel` gives each output channel a scale, else a layer has one. Activations are int8 of one scale per tensor;
-    `symmetric` fixes their zero point at 0. `io_dtype` "float32": the graph quantizes its inputs and dequantizes its outputs.
+    `symmetric` fixes their zero point at 0. Biases are int32; `bias_bits` below 32 rounds a layer's to multiples of the power
+    of two that leaves so many bits, sign included. `io_dtype` "float32": the graph quantizes its inputs and dequantizes its
+    outputs.
     """
 
     weight_limit: int = 127
     per_channel: bool = True
     symmetric: bool = False
+    bias_bits: int = 32
     io_dtype: str = "int8"
 
     def __post_init__(self) -> None:
@@ -355,7 +358,7 @@ def _parameters(
             quant = symmetric_quant(w.data, axis, least, scheme.weight_limit)
         found[index] = w.replace(dtype="int8", quant=quant, data=_symmetric_codes(w.data, quant, scheme.weight_limit))
         if bias is not None and opdef.bias is not None:
-            found[opdef.bias] = _int32_bias(bias, x_quant.scale, quant)
+            found[opdef.bias] = _int32_bias(bias, x_quant.scale, quant, scheme.bias_bits)
     return found
 
 
@@ -367,11 +370,13 @@ def _least_weight_scale(bias: Tensor | None, x_scale: float, per_channel: bool) 
     return least if per_channel else float(least.max(initial=0.0))
 
 
-def _int32_bias(bias: Tensor, x_scale: float, w_quant: Quant) -> Tensor:
+def _int32_bias(bias: Tensor, x_scale: float, w_quant: Quant, bits: int) -> Tensor:
     if bias.data is None:
         raise UnsupportedError(f"bias {bias.name} is computed by the graph: only constant ones are taken")
     scales = np.array([float(np.float32(x_scale * s)) for s in w_quant.scales])
-    codes = round_half_away(bias.data.astype(np.float64) / (x_scale * np.array(w_quant.scales))).astype(np.int32)
+    real = bias.data.astype(np.float64) / (x_scale * np.array(w_quant.scales))
+    unit = 2.0 ** max(0, int(np.ceil(np.log2(max(np.abs(real).max(initial=0.0), 1.0) / (2.0 ** (bits - 1) - 1)))))
+    codes = (round_half_away(real / unit) * unit).astype(np.int32)
     quant = Quant(tuple(map(float, scales)), (0,) * len(scales), 0 if len(scales) > 1 else None)
     return bias.replace(dtype="int32", quant=quant, data=codes)
 

@@ -50,25 +50,26 @@ class Training(Part):
     `teacher` "baseline": the model before the first step teaches it (Hinton's distillation).
     """
 
-    learning_rate: float | None = Field(None, gt=0)
-    batch_size: int | None = Field(None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
     optimizer: str | None = None
-    momentum: float | None = Field(None, ge=0, lt=1)
-    weight_decay: float | None = Field(None, ge=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
     schedule: str | None = None
-    warmup_epochs: int | None = Field(None, ge=0)
-    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    warmup_epochs: int | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     augment: tuple[str, ...] | None = None
     keep: Literal["best", "last"] | None = None
     teacher: Literal["baseline"] | None = None
-    distill_weight: float | None = Field(None, ge=0, le=1)
-    temperature: float | None = Field(None, gt=0)
+    distill_weight: float | None = Field(default=None, ge=0, le=1)
+    temperature: float | None = Field(default=None, gt=0)
 
 
 class Step(Training):
     """What all steps share. `epochs` of training with everything attached so far; 0 trains nothing."""
 
-    epochs: int = Field(0, ge=0)
+    do: Any
+    epochs: int = Field(default=0, ge=0)
 
     @property
     def title(self) -> str:
@@ -82,7 +83,8 @@ class Prune(Step):
     or "1x4" (blocks of one output by four inputs). With `epochs` the sparsity rises along Zhu and Gupta's cubic over
     the first `ramp` of the training; ramp 0 prunes at once. `penalty` is added to the loss while it trains, times the L1 norm
     of the weights, or for channels and blocks the sum of the groups' L2 norms (group lasso). `layers` gives layers whose name
-    matches a pattern another sparsity; 0 leaves them alone.
+    matches a pattern another sparsity; 0 leaves them alone. `scope` "global" ranks the weights of all layers together, by
+    `score`: "magnitude", or "lamp" (relative to the larger weights of the same layer).
     """
 
     do: Literal["prune"] = "prune"
@@ -90,8 +92,9 @@ class Prune(Step):
     layers: dict[str, Fraction] = {}
     scope: Literal["layer", "global"] = "layer"
     pattern: str = "unstructured"
-    ramp: float = Field(0.7, ge=0, le=1)
-    penalty: float = Field(0.0, ge=0)
+    score: Literal["magnitude", "lamp"] = "magnitude"
+    ramp: float = Field(default=0.7, ge=0, le=1)
+    penalty: float = Field(default=0.0, ge=0)
 
     @field_validator("pattern")
     @classmethod
@@ -112,6 +115,8 @@ class Prune(Step):
                 raise ValueError(f"pattern {self.pattern} prunes every run alike: leave out scope global")
         elif self.sparsity is None and not self.layers:
             raise ValueError("sparsity is missing: give a fraction such as 0.9")
+        if self.score == "lamp" and self.scope == "layer":
+            raise ValueError("score lamp ranks layers against each other: give scope global, or leave it out")
         if self.scope == "global" and any(self.layers.values()):
             raise ValueError(
                 "global pruning has one sparsity for all layers: in `layers` only 0 (leave alone) makes sense"
@@ -162,8 +167,9 @@ class Quantize(Step):
     `weights`: "int8" down to "int2" (codes kept as int8 numbers) with int8 activations; "dynamic" (int8 weights, float32
     activations that each layer quantizes by its own range) or "float16" (weights rounded to it). `per_channel` false: one scale
     for each layer. `symmetric`: activations with zero point 0. `calibration` on `samples` training samples chooses the ranges;
-    with `epochs`, or a later step that trains, they are learned (quantization-aware training), and with `learned_scales` the
-    weights' scales too.
+    with `epochs`, or a later step that trains, they are learned (quantization-aware training). `scales` of the weights: "peak"
+    (max|w| / largest code, at all times), "least_error" (clipped where the squared error is least, then fixed) or "learned"
+    (from there on). `bias_bits`: biases of so many significant bits at most, which the coded storage format likes.
     """
 
     do: Literal["quantize"] = "quantize"
@@ -172,15 +178,14 @@ class Quantize(Step):
     per_channel: bool = True
     symmetric: bool = False
     calibration: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
-    samples: int = Field(256, gt=0)
-    learned_scales: bool = False
+    samples: int = Field(default=256, gt=0)
+    scales: Literal["peak", "least_error", "learned"] = "peak"
+    bias_bits: int = Field(default=32, ge=2, le=32)
 
     @model_validator(mode="after")
     def _agrees(self) -> Quantize:
-        if not self.integers and (self.symmetric or self.layers or self.learned_scales):
-            raise ValueError(
-                f"weights {self.weights} leave activations float32: leave out symmetric, layers and scales"
-            )
+        if not self.integers and (self.symmetric or self.layers or self.bias_bits < 32):
+            raise ValueError(f"weights {self.weights} leave the rest float32: leave out symmetric, layers, bias_bits")
         return self
 
     @property
@@ -226,14 +231,22 @@ AnyStep = Annotated[Prune | Cluster | Quantize | Finetune | Distill, Field(discr
 class Recipe(Part):
     """The steps in the order in which they train; what they make is always applied as mask, codebook, quantization."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     training: Training = Training()
-    steps: tuple[AnyStep, ...] = Field(..., alias="step", min_length=1)
+    steps: tuple[AnyStep, ...]
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    @model_validator(mode="before")
+    @classmethod
+    def _from_toml(cls, values: Any) -> Any:
+        """TOML's [[step]]."""
+        if isinstance(values, Mapping) and "step" in values and "steps" not in values:
+            return {("steps" if key == "step" else key): value for key, value in values.items()}
+        return values
 
     @model_validator(mode="after")
     def _agree(self) -> Recipe:
+        if not self.steps:
+            raise ValueError("there are no steps: give at least one")
         quantizes = [i for i, step in enumerate(self.steps) if isinstance(step, Quantize)]
         if len(quantizes) > 1:
             raise ValueError(f"steps {quantizes[0] + 1} and {quantizes[1] + 1} both quantize: leave one of them out")
@@ -260,7 +273,7 @@ class Recipe(Part):
 
     def to_toml(self) -> str:
         """What `load` reads back as the same recipe."""
-        values = self.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+        values = self.model_dump(exclude_defaults=True, mode="json")
         lines = [f"seed = {self.seed}"]
         if training := _set(values.get("training", {})):
             lines += ["", "[training]", *_toml_lines(training)]
@@ -275,7 +288,7 @@ def parse_recipe(values: Any, name: str = "the recipe") -> Recipe:
     if isinstance(values, Recipe):
         return values
     if isinstance(values, Iterable) and not isinstance(values, Mapping | str):
-        values = {"step": list(values)}
+        values = {"steps": list(values)}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -290,9 +303,12 @@ def first_match(layers: Mapping[str, Value], node: str, default: Value) -> Value
 def _require_room(earlier: int, other: Step, number: int, step: Step) -> None:
     """Refuse a step that could do nothing after another."""
     where = f"steps {earlier + 1} and {number + 1} contradict each other"
-    pruned = isinstance(step, Prune) and isinstance(other, Prune) and step.pattern == other.pattern
-    if pruned and not step.layers and not other.layers and (step.sparsity or 0) < (other.sparsity or 0):
-        raise ValueError(f"{where}: sparsity {other.sparsity} comes before {step.sparsity}, which then prunes nothing")
+    if isinstance(step, Prune) and isinstance(other, Prune) and step.pattern == other.pattern:
+        falls = not step.layers and not other.layers and (step.sparsity or 0) < (other.sparsity or 0)
+        if falls:
+            raise ValueError(
+                f"{where}: sparsity {other.sparsity} comes before {step.sparsity}, which then prunes nothing"
+            )
     if isinstance(step, Quantize | Cluster) and isinstance(other, Quantize | Cluster):
         cluster, quantize = (step, other) if isinstance(step, Cluster) else (other, step)
         if (
@@ -313,10 +329,10 @@ def _sentence(error: ValidationError, values: Any) -> str:
     """Where the first mistake is and what it is: ", step 2 (prune): sparsity is 1.4: ..."."""
     first = error.errors()[0]
     place, message = list(first["loc"]), first["msg"].removeprefix("Value error, ")
-    where = ""
-    if len(place) > 1 and place[0] in ("step", "steps"):
+    where, kind = "", None
+    if len(place) > 1 and place[0] == "steps":
         number = int(place[1])
-        step = (values.get("step") or values.get("steps"))[number] if isinstance(values, Mapping) else None
+        step = (values.get("step") or values.get("steps") or ())[number]
         kind = step.get("do") if isinstance(step, Mapping) else getattr(step, "do", None)
         where = f", step {number + 1}" + (f" ({kind})" if kind else "")
         place = [p for p in place[2:] if p != kind]

@@ -77,7 +77,7 @@ class Result(Displayed):
             "name": self.graph.name,
             "drop": self.drop,
             "rows": [asdict(row) for row in self.rows],
-            "recipe": self.recipe.model_dump(by_alias=True, exclude_defaults=True, mode="json"),
+            "recipe": self.recipe.model_dump(exclude_defaults=True, mode="json"),
             "made_by": self.made_by,
         }
 

@@ -24,7 +24,7 @@ from minikin.graph import Graph
 from minikin.version import __version__
 
 Progress = Callable[[str, int, int], None]
-Measure = Callable[[Graph], Measures]
+Measure = Callable[[Graph], Measures | None]
 
 
 def compress(
@@ -86,7 +86,9 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:
-        raise DataError(f"{path} is no checkpoint that can be read ({error}): delete it to begin the step again") from error
+        raise DataError(
+            f"{path} is no checkpoint that can be read ({error}): delete it to begin the step again"
+        ) from error
 
 
 def _row(step: str, graph: Graph, dataset: Dataset, measure: Measure | None, test: bool) -> Row:
@@ -107,7 +109,9 @@ def _accuracies(graph: Graph, x: np.ndarray, y: np.ndarray, dataset: Dataset) ->
 
 def _require_classes(graph: Graph, dataset: Dataset) -> None:
     outputs = graph.output_tensors[0].shape[-1] if graph.output_tensors[0].shape else 1
-    labels = [y.max() + 1 for y in (dataset.y_train, dataset.y_validation, dataset.y_test) if dataset.classes and len(y)]
+    labels = [
+        y.max() + 1 for y in (dataset.y_train, dataset.y_validation, dataset.y_test) if dataset.classes and len(y)
+    ]
     if labels and max(labels) > max(outputs, 2):
         raise DataError(
             f"{dataset.name} has labels up to {max(labels) - 1}, and {graph.name} gives {outputs} classes: "
@@ -142,5 +146,7 @@ def _step_hash(hashes: dict[str, str], recipe: Recipe, number: int) -> str:
     """
     first = recipe.model_copy(update={"steps": recipe.steps[: number + 1]})
     plan = recipe.quantize.model_dump_json(exclude={"epochs"}) if recipe.quantize else ""
-    text = "".join([hashes["model_sha256"], hashes["data_sha256"], first.to_toml(), plan, __version__, torch.__version__])
+    text = "".join(
+        [hashes["model_sha256"], hashes["data_sha256"], first.to_toml(), plan, __version__, torch.__version__]
+    )
     return f"step{number + 1}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -52,7 +52,7 @@ class Structure(nn.Module):
         kinds = {"codebook": self.codebook is not None, "quant": self.quant is not None}
         return {"kinds": kinds, "state": {name: t.clone() for name, t in self.state_dict().items()}}
 
-    def shaped_like(self, state: dict[str, Any], limit: int, learned: bool, w: torch.Tensor) -> None:
+    def shaped_like(self, state: dict[str, Any], limit: int, scales: str, w: torch.Tensor) -> None:
         """Take over what `state` gave."""
         tensors = state["state"]
         if "mask" in tensors:
@@ -61,7 +61,7 @@ class Structure(nn.Module):
             centroids, index, scale = (tensors[f"codebook.{name}"] for name in ("centroids", "index", "scale"))
             self.codebook = Codebook(centroids, index, scale, limit)
         if state["kinds"]["quant"]:
-            self.quant = WeightQuant(self.axis, limit, learned, w)
+            self.quant = WeightQuant(self.axis, limit, scales, w)
         self.load_state_dict(tensors)
 
 
@@ -90,18 +90,19 @@ class Codebook(nn.Module):
 
 
 class WeightQuant(nn.Module):
-    """Symmetric codes in [-limit, limit]: scale = max|w| / limit, or a learned one (LSQ) that starts where it fits w best.
+    """Symmetric codes in [-limit, limit], a scale for each index of `axis` (None: one in all).
 
-    A scale of its own for each index of `axis`. Gradients pass rounding straight through. Source of the learned scale:
-    Esser et al., "Learned Step Size Quantization" (2020).
+    `scales`: "peak" (max|w| / limit), "least_error" (the one that fits w best, fixed) or "learned" (LSQ, which starts
+    there). Gradients pass rounding straight through. Source of the learned scale: Esser et al., "Learned Step Size
+    Quantization" (2020).
     """
 
-    def __init__(self, axis: int | None, limit: int, learned: bool, w: torch.Tensor) -> None:
+    def __init__(self, axis: int | None, limit: int, scales: str, w: torch.Tensor) -> None:
         super().__init__()
         self.axis, self.limit = axis, limit
         self.log_scale: nn.Parameter | None = None
-        if learned:
-            self.log_scale = nn.Parameter(torch.log(self.best_scale(w.detach())))
+        if scales != "peak":
+            self.log_scale = nn.Parameter(torch.log(self.best_scale(w.detach())), requires_grad=scales == "learned")
 
     def forward(self, w: torch.Tensor) -> torch.Tensor:
         scale = self.scale(w)
