@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from minikin.compress.calibrate import calibrate, samples_of
+from minikin.compress.channels import KeptChannels, channel_groups, cut_zero_channels, keep_channels
 from minikin.compress.cluster import kmeans
 from minikin.compress.lower import GraphModule, parameter_nodes
-from minikin.compress.prune import cubic_sparsity, magnitude_masks
+from minikin.compress.prune import channel_masks, cubic_sparsity, magnitude_masks
 from minikin.compress.quantize import Scheme, dynamic_range, float16_weights, tie_activations, with_ranges
 from minikin.compress.recipe import Cluster, Prune, Quantize, Recipe, Step
 from minikin.compress.structure import (
@@ -32,6 +33,8 @@ from minikin.graph import Graph
 from minikin.passes import optimize
 from minikin.train.loop import fit
 
+Hook = Callable[[int, int], None]
+Penalty = Callable[[nn.Module], torch.Tensor]
 MASK_STEPS = 32
 """A gradual pruning makes new masks so many steps apart, or 100 times in all where that is rarer."""
 PENALTY_FLOOR = 1e-12
@@ -70,8 +73,14 @@ class Compressor:
         self.plan = recipe.quantize
         graph = optimize(graph)
         self.baseline = graph
-        integers = self.plan is not None and self.plan.integers
-        self.ties = tie_activations(graph) if integers else None
+        self.integers = self.plan is not None and self.plan.integers
+        self.quantized = False
+        self.cuts: list[KeptChannels] = []
+        self._lower(graph)
+
+    def _lower(self, graph: Graph) -> None:
+        """Make the module of a float graph, and a structure for each weight that has none of it yet."""
+        self.ties = tie_activations(graph) if self.integers else None
         self.model = GraphModule(self.ties.graph if self.ties else graph)
         per_channel = self.plan is not None and self.plan.per_channel
         self.slots: list[Slot] = []
@@ -81,7 +90,6 @@ class Compressor:
                 module = self.model.layers[layer]
                 structure = structure_of(module, attribute, axis if per_channel else None)
                 self.slots.append(Slot(node, tensor, module, attribute, axis, structure))
-        self.quantized = False
 
     # Steps
 
@@ -94,8 +102,12 @@ class Compressor:
             self._cluster(step)
         elif isinstance(step, Quantize):
             self._quantize(step)
-        if not step.epochs:
-            return ""
+        stopped = self._train(step, hook, penalty, fitting) if step.epochs else ""
+        if isinstance(step, Prune) and step.groups.channels:
+            self._remove_channels()
+        return stopped
+
+    def _train(self, step: Step, hook: Hook | None, penalty: Penalty | None, fitting: dict[str, Any]) -> str:
         history = fit(
             self.model,
             self.dataset,
@@ -123,12 +135,11 @@ class Compressor:
         ranges |= {name: (0.0, 0.0) for name in self.ties.roots if name not in ranges}  # prescribed by their ops
         return with_ranges(graph, ranges, self._scheme, quants)
 
-    def _prune(
-        self, step: Prune
-    ) -> tuple[Callable[[int, int], None] | None, Callable[[nn.Module], torch.Tensor] | None]:
-        chosen = [s for s in self._prunable(step) if step.sparsity_of(s.node) > 0]
+    def _prune(self, step: Prune) -> tuple[Hook | None, Penalty | None]:
+        chosen = [s for s in self.slots if step.sparsity_of(s.node) > 0]
         if not chosen:
             raise UsageError(f"the step leaves every layer alone: its patterns match none of {self._layer_names()}")
+        groups = channel_groups(self.model.graph) if step.groups.channels else None
         start = {s.tensor: _present(s) for s in chosen}
         zeros = {name: float((~mask).mean()) for name, mask in start.items()}
 
@@ -138,10 +149,12 @@ class Compressor:
             if step.scope == "global":
                 overall = sum(z * start[name].size for name, z in zeros.items()) / sum(m.size for m in start.values())
                 wanted = dict.fromkeys(wanted, cubic_sparsity(overall, step.sparsity or 0.0, progress))
-            for slot, mask in zip(
-                chosen, magnitude_masks(weights, wanted, step.groups, step.scope, step.score).values(), strict=True
-            ):
-                self._mask(slot, mask & start[slot.tensor], step.groups.channels)
+            if groups is not None:
+                made = channel_masks(weights, wanted, groups.groups, groups.fixed, step.scope)
+            else:
+                made = magnitude_masks(weights, wanted, step.groups, step.scope, step.score)
+            for slot in chosen:
+                self._mask(slot, made[slot.tensor] & start[slot.tensor], step.groups.channels)
 
         penalty = self._penalty(step, chosen) if step.penalty else None
         if not step.is_gradual:
@@ -156,6 +169,18 @@ class Compressor:
                 masks(number / ramp)
 
         return before_step, penalty
+
+    def _remove_channels(self) -> None:
+        """Channels that are all zero leave the module, where nothing else is attached that would have to follow."""
+        if self.quantized or any(slot.structure.codebook is not None for slot in self.slots):
+            return
+        graph, kept = cut_zero_channels(self.model.to_graph())
+        self.cuts.append(kept)
+        self._lower(graph)
+        for slot in self.slots:
+            nonzero = _array(slot.value()) != 0
+            if not nonzero.all():
+                slot.structure.mask = torch.from_numpy(nonzero.astype(np.float32))
 
     def _cluster(self, step: Cluster) -> None:
         for number, slot in enumerate(self.slots):
@@ -213,13 +238,6 @@ class Compressor:
         quant = slot.structure.quant
         return quant.scale(w).detach() if quant is not None else peak_scale(w, slot.structure.axis, limit)
 
-    def _prunable(self, step: Prune) -> list[Slot]:
-        """For channels not the layers that make the outputs: those are what the network is for."""
-        if not step.groups.channels:
-            return self.slots
-        outputs = {node.name for node in self.model.graph.nodes if {*node.outputs} & {*self.model.scores}}
-        return [s for s in self.slots if s.node not in outputs]
-
     def _mask(self, slot: Slot, mask: np.ndarray, channels: bool) -> None:
         slot.structure.mask = torch.from_numpy(mask.astype(np.float32))
         bias = getattr(slot.layer, "bias", None)
@@ -229,7 +247,7 @@ class Compressor:
             if alive.shape == bias.shape:
                 structure_of(slot.layer, "bias", None).mask = alive
 
-    def _penalty(self, step: Prune, chosen: list[Slot]) -> Callable[[nn.Module], torch.Tensor]:
+    def _penalty(self, step: Prune, chosen: list[Slot]) -> Penalty:
         """Strength times the L1 norm, or the sum over channels or blocks of sqrt(size) times the L2 norm."""
         a, b = step.groups.block
         grouped = step.groups.channels or a * b > 1
@@ -266,6 +284,7 @@ class Compressor:
         """Everything that the steps so far have made, of plain tensors and numbers."""
         return {
             "quantized": self.quantized,
+            "cuts": [{name: torch.from_numpy(indices) for name, indices in kept.items()} for kept in self.cuts],
             "raw": [slot.raw.detach().clone() for slot in self.slots],
             "structures": [slot.structure.state() for slot in self.slots],
             "model": {k: v.clone() for k, v in self.model.state_dict().items()},
@@ -274,6 +293,9 @@ class Compressor:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        for kept in state["cuts"]:
+            self.cuts.append({name: indices.numpy() for name, indices in kept.items()})
+            self._lower(keep_channels(self.model.to_graph(), self.cuts[-1]))
         scales = self.plan.scales if self.plan is not None else "peak"
         for slot, held in zip(self.slots, state["structures"], strict=True):
             slot.structure.shaped_like(held, self._limit(slot), scales, slot.value())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,59 @@ def magnitude_masks(
         scores = {name: _lamp(values) for name, values in scores.items()}
     gone = _global_gone(scores, sparsity, weights) if scope == "global" else _layer_gone(scores, sparsity)
     return {name: _spread(~gone[name], *weights[name], pattern) for name in sparsity}
+
+
+def channel_masks(
+    weights: Mapping[str, tuple[np.ndarray, int | None]],
+    sparsity: Mapping[str, float],
+    groups: Mapping[str, np.ndarray],
+    fixed: Set[int],
+    scope: str = "layer",
+) -> dict[str, np.ndarray]:
+    """Boolean masks over whole output channels, where channels of one group go together.
+
+    `groups` has the group of each output channel of a weight, `fixed` the groups that stay. A group's score is the mean
+    square of its weights; the least go, until `sparsity` of the groups of a layer, and of those tied to it, are gone (of
+    several fractions the least), or with `scope` "global" of all layers. One group of each layer stays, and a layer tied to one
+    that is not among `weights` is left alone.
+    """
+    rows = {name: np.square(as_matrix(w, axis).astype(np.float64)) for name, (w, axis) in weights.items()}
+    sums: dict[int, float] = defaultdict(float)
+    sizes: dict[int, int] = defaultdict(int)
+    owners: dict[int, list[str]] = defaultdict(list)
+    for name, matrix in rows.items():
+        for group, row in zip(groups[name].tolist(), matrix, strict=True):
+            sums[group], sizes[group] = sums[group] + float(row.sum()), sizes[group] + row.size
+            owners[group].append(name)
+    stay = set(fixed).union(*(groups[name].tolist() for name in groups if name not in weights))
+    gone: set[int] = set()
+    for pool in _pools(rows, groups, scope):
+        members = {group for name in pool for group in groups[name].tolist()}
+        free = sorted(members - stay, key=lambda g: (sums[g] / sizes[g], g))
+        left = {name: len(set(groups[name].tolist())) for name in pool}
+        count = round(min(sparsity[name] for name in pool) * len(members))
+        for group in free:
+            if count <= 0:
+                break
+            if all(left[name] > 1 for name in owners[group]):
+                gone.add(group)
+                count -= 1
+                for name in set(owners[group]):
+                    left[name] -= 1
+    alive = {name: ~np.isin(groups[name], list(gone)) for name in weights}
+    pattern = Pattern(channels=True)
+    return {name: _spread(alive[name][:, None], *weights[name], pattern) for name in weights}
+
+
+def _pools(weights: Iterable[str], groups: Mapping[str, np.ndarray], scope: str) -> list[list[str]]:
+    """Weights that share groups, directly or by way of others; all of them for scope "global"."""
+    pools: list[tuple[set[int], list[str]]] = []
+    for name in weights:
+        members = set(groups[name].tolist())
+        touching = [pool for pool in pools if scope == "global" or pool[0] & members]
+        pools = [pool for pool in pools if pool not in touching]
+        pools.append((members.union(*(p[0] for p in touching)), [n for p in touching for n in p[1]] + [name]))
+    return [names for _, names in pools]
 
 
 def as_matrix(w: np.ndarray, axis: int | None) -> np.ndarray:

