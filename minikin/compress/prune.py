@@ -66,10 +66,11 @@ def magnitude_masks(
     if pattern.of:
         return {name: _runs(*weights[name], pattern, sparsity[name]) for name in sparsity}
     scores = {name: _scores(*weights[name], pattern) for name in sparsity}
-    if score == "lamp":
-        scores = {name: _lamp(values) for name, values in scores.items()}
-    gone = _global_gone(scores, sparsity, weights) if scope == "global" else _layer_gone(scores, sparsity)
-    return {name: _spread(~gone[name], *weights[name], pattern) for name in sparsity}
+    if scope == "global":
+        counts = _global_counts(scores, sparsity, {n: weights[n][0].size / s.size for n, s in scores.items()}, score)
+    else:
+        counts = {n: min(round(sparsity[n] * s.size), s.size - 1) for n, s in scores.items()}
+    return {name: _spread(~_least(scores[name], counts[name]), *weights[name], pattern) for name in sparsity}
 
 
 def channel_masks(
@@ -158,46 +159,35 @@ def _spread(kept: np.ndarray, w: np.ndarray, axis: int | None, pattern: Pattern)
     return from_matrix(np.repeat(np.repeat(kept, a, 0), b, 1)[:rows, :columns], w.shape, axis)
 
 
-def _lamp(scores: np.ndarray) -> np.ndarray:
-    """Each score over the sum of those that are no smaller, equal ones counted once in their order."""
-    order = np.argsort(scores, axis=None, kind="stable")
-    ordered = scores.reshape(-1)[order]
-    lamp = np.empty(scores.size)
-    lamp[order] = ordered / np.maximum(np.cumsum(ordered[::-1])[::-1], np.finfo(np.float64).tiny)
-    return lamp.reshape(scores.shape)
-
-
 def _least(scores: np.ndarray, count: int) -> np.ndarray:
-    """True at the `count` least scores."""
-    gone = np.zeros(scores.size, bool)
-    gone[np.argsort(scores, axis=None, kind="stable")[:count]] = True
+    """True at the `count` least scores, the earlier of equal ones."""
+    flat = scores.reshape(-1)
+    if count <= 0:
+        return np.zeros(scores.shape, bool)
+    threshold = np.partition(flat, count - 1)[count - 1]
+    gone = flat < threshold
+    gone[np.flatnonzero(flat == threshold)[: count - int(gone.sum())]] = True
     return gone.reshape(scores.shape)
 
 
-def _layer_gone(scores: Mapping[str, np.ndarray], sparsity: Mapping[str, float]) -> dict[str, np.ndarray]:
-    return {n: _least(s, min(round(sparsity[n] * s.size), s.size - 1)) for n, s in scores.items()}
-
-
-def _global_gone(
-    scores: Mapping[str, np.ndarray],
-    sparsity: Mapping[str, float],
-    weights: Mapping[str, tuple[np.ndarray, int | None]],
-) -> dict[str, np.ndarray]:
+def _global_counts(
+    scores: Mapping[str, np.ndarray], sparsity: Mapping[str, float], sizes: Mapping[str, float], score: str
+) -> dict[str, int]:
+    """How many groups of each layer go, where all layers share one threshold; `sizes` are weights in a group."""
     if len(set(sparsity.values())) > 1:
         raise UsageError("global pruning has one sparsity for all layers: leave out `layers`, or use scope layer")
-    names = list(scores)
-    flat = np.concatenate([scores[n].reshape(-1) for n in names])
-    sizes = np.concatenate([np.full(scores[n].size, weights[n][0].size / scores[n].size) for n in names])
-    for name, start in zip(names, np.cumsum([0, *(scores[n].size for n in names[:-1])]), strict=True):
-        flat[start + int(scores[name].argmax())] = np.inf  # one group of each layer stays
-    order = np.argsort(flat, kind="stable")
-    wanted = sparsity[names[0]] * sizes.sum() if names else 0.0
-    count = int(np.searchsorted(np.cumsum(sizes[order]), wanted + 0.5))
-    gone = np.zeros(len(flat), bool)
-    gone[order[:count]] = True
-    gone &= np.isfinite(flat)
-    parts = np.split(gone, np.cumsum([scores[n].size for n in names])[:-1])
-    return {n: part.reshape(scores[n].shape) for n, part in zip(names, parts, strict=True)}
+    ranks = []
+    for values in scores.values():
+        ordered = np.sort(values, axis=None)
+        if score == "lamp":
+            ordered = ordered / np.maximum(np.cumsum(ordered[::-1])[::-1], np.finfo(np.float64).tiny)
+        ranks.append(ordered[:-1])  # the greatest stays
+    owner = np.repeat(np.arange(len(ranks)), [len(part) for part in ranks])
+    owner = owner[np.argsort(np.concatenate(ranks), kind="stable")]
+    gone = np.cumsum(np.array(list(sizes.values()))[owner])
+    wanted = next(iter(sparsity.values())) * sum(s.size * sizes[n] for n, s in scores.items())
+    counts = np.bincount(owner[: np.searchsorted(gone, wanted + 0.5)], minlength=len(ranks))
+    return dict(zip(scores, counts.tolist(), strict=True))
 
 
 def _runs(w: np.ndarray, axis: int | None, pattern: Pattern, sparsity: float) -> np.ndarray:

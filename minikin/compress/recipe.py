@@ -141,8 +141,10 @@ class Prune(Step):
 
     @property
     def title(self) -> str:
-        amount = f"{self.sparsity:.1%}" if self.sparsity is not None else "by layer"
-        return f"prune {self.pattern}" if self.groups.of else f"prune {amount}, {self.pattern}"
+        if self.groups.of:
+            return f"prune {self.pattern}"
+        amount = f"{100 * self.sparsity:g}%" if self.sparsity is not None else "by layer"
+        return f"prune {amount}" + ("" if self.pattern == "unstructured" else f" {self.pattern}")
 
 
 class Cluster(Step):
@@ -199,8 +201,7 @@ class Quantize(Step):
 
     @property
     def title(self) -> str:
-        per = "" if self.per_channel else ", one scale a layer"
-        return f"quantize {self.weights}{per}"
+        return self.weights
 
 
 class Finetune(Step):
@@ -211,7 +212,7 @@ class Finetune(Step):
 
     @property
     def title(self) -> str:
-        return f"fine-tune, {self.epochs} epochs"
+        return f"fine-tune, {self.epochs}"
 
 
 class Distill(Finetune):
@@ -222,7 +223,7 @@ class Distill(Finetune):
 
     @property
     def title(self) -> str:
-        return f"distill, {self.epochs} epochs"
+        return f"distill, {self.epochs}"
 
 
 AnyStep = Annotated[Prune | Cluster | Quantize | Finetune | Distill, Field(discriminator="do")]

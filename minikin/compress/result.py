@@ -94,16 +94,18 @@ class Result(Displayed):
 
     def table(self) -> Table:
         measured = next((row.measures for row in self.rows if row.measures), None)
-        headings = ["step", ">nonzero", ">values", ">.tflite", ">validation", ">test"]
-        headings += [">flash", ">RAM", ">instructions"] if measured else []
+        headings = ["step", ">nonzero", ">values", ">validation", ">test"]
+        headings += [">flash", ">RAM", ">instructions"] if measured else [">.tflite"]
         caption = "accuracy of floats before the quantization, of the exact integers after it"
         if measured:
             caption += f"\non {measured.board}, built by {measured.toolchain}, run by {measured.engine}"
         table = Table(*headings, title=f"{self.graph.name}: {self.rows[0].parameters:,} parameters", caption=caption)
         for row in self.rows:
-            cells = [row.step, f"{row.nonzero:,}", f"{row.distinct:,}", f"{row.file_bytes:,}"]
+            cells = [row.step, f"{row.nonzero:,}", f"{row.distinct:,}"]
             cells += [percent(row.validation_accuracy), percent(row.test_accuracy)]
-            if measured and row.measures:
+            if not measured:
+                cells.append(f"{row.file_bytes:,}")
+            elif row.measures:
                 cells += [
                     f"{n:,}" for n in (row.measures.flash_bytes, row.measures.ram_bytes, row.measures.instructions)
                 ]

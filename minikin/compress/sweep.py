@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -21,7 +22,7 @@ WIDTH, HEIGHT = 720, 300
 PAD_LEFT, PAD_RIGHT, PAD_TOP, PAD_BOTTOM = 70, 20, 40, 45
 GAP = 90
 COLOURS = ("#4c78a8", "#f58518")
-TICKS = 5
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -147,27 +148,32 @@ def draw_svg(sweep: Sweep) -> str:
     )
 
 
+def _ticks(lo: float, hi: float) -> list[float]:
+    """At most seven round numbers that enclose the values."""
+    step = next((s for s in STEPS if math.ceil(hi / s) - math.floor(lo / s) <= 6), STEPS[-1])
+    first, last = math.floor(lo / step + 1e-9), math.ceil(hi / step - 1e-9)
+    return [step * n for n in range(first, max(last, first + 1) + 1)]
+
+
 def _chart(top: int, title: str, lines: dict[str, list[Any]], from_zero: bool, x: list[float]) -> str:
     """One chart: a grid, a line with dots for each named list; lists with gaps are left out."""
     lines = {name: values for name, values in lines.items() if all(v is not None for v in values)}
     values = [v for line in lines.values() for v in line]
     if not values:
         return ""
-    lo, hi = (0.0 if from_zero else min(values)), max(values)
-    margin = 0.05 * (hi - lo) or 0.01
-    lo, hi = (0.0 if from_zero else lo - margin), hi + margin
+    ticks = _ticks(0.0 if from_zero else min(values), max(values))
+    lo, hi = ticks[0], ticks[-1]
 
     def at(sparsity: float, value: float) -> tuple[float, float]:
         right = PAD_LEFT + (WIDTH - PAD_LEFT - PAD_RIGHT) * (sparsity - x[0]) / ((x[-1] - x[0]) or 1.0)
         return right, top + PAD_TOP + (HEIGHT - PAD_TOP - PAD_BOTTOM) * (hi - value) / (hi - lo)
 
-    floor = top + HEIGHT - PAD_BOTTOM
-    parts = []
-    for tick in range(TICKS):
-        value = lo + (hi - lo) * tick / (TICKS - 1)
+    floor, parts = top + HEIGHT - PAD_BOTTOM, []
+    digits = 0 if ticks[1] - ticks[0] > 0.009 else 1
+    for value in ticks:
         _, y = at(x[0], value)
         parts.append(f'<line x1="{PAD_LEFT}" x2="{WIDTH - PAD_RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{PAD_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.1%}</text>')
+        parts.append(f'<text x="{PAD_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.{digits}%}</text>')
     last = -WIDTH
     for sparsity in x:
         place, _ = at(sparsity, lo)
