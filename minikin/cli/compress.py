@@ -22,7 +22,7 @@ class Weights(StrEnum):
     float16 = "float16"
 
 
-Data = Annotated[str, typer.Option("--data", help="digits or mnist.", show_default=False)]
+Data = Annotated[str, typer.Option("--data", help="A data set: its name, a file or a folder.", show_default=False)]
 
 
 @app.command()
@@ -59,6 +59,7 @@ def compress(
     from minikin import api
     from minikin.cli.arrays import check_tflite_path
     from minikin.cli.show import err, progress, show
+    from minikin.data import load_dataset
 
     short = {"prune": prune, "cluster": cluster, "quantize": quantize and quantize.value}
     training = {"epochs": finetune, "learning_rate": learning_rate, "batch_size": batch_size}
@@ -75,7 +76,7 @@ def compress(
         check_tflite_path(output)
         chosen = _recipe(recipe, short, pattern, training, seed)
     measure = api.measure_on(board, optimize=optimize.value, toolchain=toolchain.value) if board else None
-    graph, dataset = api.load(model), _dataset(data, download)
+    graph, dataset = api.load(model), load_dataset(data, **({"download": True} if download else {}))
     options: dict[str, Any] = {"measure": measure, "checkpoint_dir": checkpoint}
     if output is None:
         from minikin.compress.sweep import sweep as sweep_graph
@@ -143,11 +144,3 @@ def _refuse_beside_sweep(**options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"--sweep makes a table and writes no model: leave out --{name.replace('_', '-')}")
-
-
-def _dataset(name: str, download: bool) -> Any:
-    from minikin.data import digits, mnist
-
-    if name not in ("digits", "mnist"):
-        raise UsageError(f"data set {name} is not known: use digits or mnist")
-    return digits() if name == "digits" else mnist(download=download)
