@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from minikin.errors import UsageError
 from minikin.graph import ROUNDINGS, Graph
 
 if TYPE_CHECKING:
+    from minikin.compress.result import Measures, Result
+    from minikin.data import Dataset
     from minikin.plan import Plan
     from minikin.plan.inspection import Inspection
     from minikin.vboard.build import Build
@@ -59,6 +61,44 @@ def quantize(graph: Graph, calibration: Any, *, method: str = "minmax") -> Graph
     from minikin.compress.quantize import quantize as quantize_graph
 
     return quantize_graph(graph, calibration, method=method)
+
+
+def compress(graph: Graph, dataset: Dataset, recipe: Any, **options: Any) -> Result:
+    """Prune, cluster, quantize and train by a recipe, or a list of its steps: see `minikin.compress.run.compress`."""
+    from minikin.compress.run import compress as compress_graph
+
+    return compress_graph(graph, dataset, recipe, **options)
+
+
+def measure_on(
+    board: str | Board, *, optimize: str = "balanced", toolchain: str = "zig"
+) -> Callable[[Graph], Measures | None]:
+    """What `compress` calls to measure a graph: flash, RAM and instructions on a board; None where it does not fit."""
+    from minikin.vboard.toolchain import find_toolchain
+
+    row = get_board(board) if isinstance(board, str) else board
+    find_toolchain(toolchain, row.core.gcc)  # what is missing is said before the work begins
+
+    def measure(graph: Graph) -> Measures | None:
+        from minikin.compress.result import Measures
+        from minikin.errors import DoesNotFit
+
+        try:
+            build = compile(graph, row, optimize=optimize, toolchain=toolchain)
+        except DoesNotFit:
+            return None
+        run = build.run()
+        return Measures(
+            build.flash_bytes,
+            build.ram_bytes,
+            build.weights_bytes,
+            run.instructions,
+            row.name,
+            run.toolchain,
+            run.engine,
+        )
+
+    return measure
 
 
 def inspect(graph: Graph, board: str | Board | None = None) -> Inspection:

@@ -10,6 +10,7 @@ import traceback
 
 import typer
 
+import minikin.cli.compress  # noqa: F401 - registers its verb
 from minikin.cli.app import app
 from minikin.errors import MinikinError
 
@@ -17,7 +18,7 @@ UsageMistake = typer.BadParameter.__base__ or typer.BadParameter
 """Every mistake in options and arguments: typer does not export its name."""
 
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "sklearn", "pooch"), "train"),
+    **dict.fromkeys(("torch", "sklearn", "pooch", "pydantic"), "train"),
     **dict.fromkeys(("unicorn", "elftools", "ziglang", "capstone"), "board"),
 }
 """Which of minikin's extras brings an optional package."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.compress.calibrate import METHODS, Range, calibrate, samples_of
+from minikin.compress.calibrate import METHODS, Range, calibrate, float_activations, samples_of
 from minikin.display import Table
 from minikin.errors import ModelError, UnsupportedError, UsageError
 from minikin.fixedpoint import round_half_away
@@ -23,6 +23,7 @@ from minikin.passes import optimize
 
 BIAS_LIMIT = 1 << 30  # half of int32: the other half is the products'
 ZERO_RANGE = (0.0, 1.0)  # of a tensor that was zero in all the data
+FLOAT16_MAX = 65504.0
 MIN_SCALE = 2.0**-64  # products and quotients of three scales stay inside float32's range
 
 
@@ -46,35 +47,103 @@ class LayerError:
         return asdict(self) | {"sqnr_db": self.sqnr_db if np.isfinite(self.sqnr_db) else None}
 
 
+@dataclass(frozen=True)
+class Scheme:
+    """How floats become integers.
+
+    Weights are symmetric: `weight_limit` is the largest code, 127 (int8) or 7 (int4, whose codes are kept as int8 numbers);
+    `per_channel` gives each output channel a scale, else a layer has one. Activations are int8 of one scale per tensor;
+    `symmetric` fixes their zero point at 0. Biases are int32; `bias_bits` below 32 rounds a layer's to multiples of the power
+    of two that leaves so many bits, sign included. `io_dtype` "float32": the graph quantizes its inputs and dequantizes its
+    outputs.
+    """
+
+    weight_limit: int = 127
+    per_channel: bool = True
+    symmetric: bool = False
+    bias_bits: int = 32
+    io_dtype: str = "int8"
+
+    def __post_init__(self) -> None:
+        if self.io_dtype not in ("int8", "float32"):
+            raise UsageError(f"io_dtype {self.io_dtype} is not known: use int8 or float32")
+
+    def activation_quant(self, lo: float, hi: float) -> Quant:
+        return symmetric_range(lo, hi) if self.symmetric else asymmetric_quant(lo, hi)
+
+
 def quantize(
     graph: Graph,
     calibration: np.ndarray | Mapping[str, np.ndarray] | Sequence[tuple[np.ndarray, ...]],
     *,
     method: str = "minmax",
     percentile: float = 99.99,
-    per_channel: bool = True,
-    io_dtype: str = "int8",
+    **scheme: Any,
 ) -> Graph:
     """The int8 graph: weights symmetric in [-127, 127] (per channel), biases int32, activations asymmetric per tensor.
 
     `calibration` is an array of samples, arrays by input name, or a list of tuples, one array per input. `method` gives
-    the range of an activation: "minmax", "percentile" (clips what lies outside, on either side) or "mse" (clips where
-    the expected squared error is least). Tensors that an op ties together share the union of their ranges. The passes
-    run first, so that batch norms are folded. With `io_dtype` "float32" the graph quantizes its inputs and dequantizes
-    its outputs itself. Source of the scheme: TFLite's 8-bit quantization specification. Raises DataError for data that
-    cannot calibrate.
+    the range of an activation: "minmax", "percentile" (clips what lies outside, on either side), "mse" (clips where
+    the expected squared error is least) or "entropy" (clips where int8 loses least information). Tensors that an op ties
+    together share the union of their ranges. The passes run first, so that batch norms are folded. `scheme`: the fields
+    of `Scheme`. Source of the scheme: TFLite's 8-bit quantization specification. Raises DataError for data that cannot
+    calibrate.
     """
     if method not in METHODS:
         raise UsageError(f"calibration method {method} is not known: use one of {', '.join(METHODS)}")
     if not 50.0 < percentile <= 100.0:
         raise UsageError(f"percentile {percentile:g} is outside (50, 100]: 99.99 is usual")
-    if io_dtype not in ("int8", "float32"):
-        raise UsageError(f"io_dtype {io_dtype} is not known: use int8 or float32")
+    chosen = Scheme(**scheme)
     require_float(graph)
     graph = optimize(graph)
-    ranges = calibrate(graph, samples_of(graph, calibration), method, percentile)
-    graph, quants = _activation_quants(graph, ranges)
-    return _with_io(_rewrite(graph, quants, per_channel), io_dtype)
+    return with_ranges(graph, calibrate(graph, samples_of(graph, calibration), method, percentile), chosen)
+
+
+def with_ranges(
+    graph: Graph, ranges: Mapping[str, Range], scheme: Scheme, weight_quants: Mapping[str, Quant] | None = None
+) -> Graph:
+    """The integer graph, where the range of every float32 activation is known (`calibrate`, or training found it).
+
+    `weight_quants` has the scales of weights for which they are known too; a scale too fine for the layer's int32 bias
+    is made coarser all the same.
+    """
+    ties = tie_activations(graph)
+    quants = ties.quants(ranges, scheme)
+    return _with_io(_rewrite(ties.graph, quants, scheme, weight_quants or {}), scheme.io_dtype)
+
+
+def dynamic_range(graph: Graph, weight_quants: Mapping[str, Quant] | None = None) -> Graph:
+    """int8 weights in a float32 graph: a layer quantizes each of its inputs by that input's own range.
+
+    Symmetric codes, a scale for each output channel. Source: TFLite's dynamic-range quantization; see `minikin.ops.hybrid`.
+    """
+    require_float(graph)
+    tensors = dict(graph.tensors)
+    for view in graph.views():
+        for index, axis in get_op(view.node.op).weights.items():
+            w = view.input(index)
+            if w is not None and w.data is not None:
+                quant = (weight_quants or {}).get(w.name) or symmetric_quant(w.data, axis)
+                tensors[w.name] = w.replace(dtype="int8", quant=quant, data=_symmetric_codes(w.data, quant))
+    return graph.replace(tensors=tensors)
+
+
+def float16_weights(graph: Graph) -> Graph:
+    """Weights and biases rounded to float16, in a graph that computes in float32.
+
+    Values beyond float16's range, 65,504, saturate. A .tflite keeps such constants in two bytes each (`storage`
+    "float16").
+    """
+    require_float(graph)
+    tensors = dict(graph.tensors)
+    for view in graph.views():
+        op = get_op(view.node.op)
+        for index in (*op.weights, *([op.bias] if op.bias is not None else [])):
+            w = view.input(index)
+            if w is not None and w.data is not None:
+                half = np.clip(w.data, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16).astype(np.float32)
+                tensors[w.name] = w.replace(data=half, storage="float16")
+    return graph.replace(tensors=tensors)
 
 
 def layer_errors(float_graph: Graph, int8_graph: Graph, samples: Any) -> list[LayerError]:
@@ -131,16 +200,22 @@ def asymmetric_quant(lo: float, hi: float) -> Quant:
     return Quant((scale,), (min(127, max(-128, zero_point)),))
 
 
-def symmetric_quant(w: np.ndarray, axis: int | None, least: np.ndarray | float = 0.0) -> Quant:
-    """int8 scales max|w| / 127, one per index of `axis` (None: one in all), each at least `least`.
+def symmetric_range(lo: float, hi: float) -> Quant:
+    """int8 scale that covers [lo, hi] with zero point 0."""
+    peak = max(-lo, hi)
+    return Quant(((peak if peak >= MIN_SCALE * 127 else ZERO_RANGE[1]) / 127.0,), (0,))
+
+
+def symmetric_quant(w: np.ndarray, axis: int | None, least: np.ndarray | float = 0.0, limit: int = 127) -> Quant:
+    """Scales max|w| / limit, one per index of `axis` (None: one in all), each at least `least`.
 
     A channel of zeros takes the least scale of its layer: it stores nothing, and its bias stays fine.
     """
     absolute = np.abs(w.astype(np.float64))
     peaks = absolute.max(axis=_others(w, axis)) if axis is not None else np.array([absolute.max(initial=0.0)])
-    scales = peaks / 127.0
+    scales = peaks / limit
     positive = scales[scales > 0]
-    scales = np.where(scales > 0, scales, positive.min() if positive.size else 1.0 / 127.0)
+    scales = np.where(scales > 0, scales, positive.min() if positive.size else 1.0 / limit)
     scales = np.maximum(scales, np.maximum(least, MIN_SCALE)).astype(np.float32)
     return Quant(tuple(map(float, scales)), (0,) * len(scales), axis)
 
@@ -172,8 +247,37 @@ class _Groups:
         self._parent[self.find(b)] = self.find(a)
 
 
-def _activation_quants(graph: Graph, ranges: Mapping[str, Range]) -> tuple[Graph, dict[str, Quant]]:
-    """A Quant for every float32 tensor but weights and biases; where tied inputs clash, some are requantized.
+@dataclass(frozen=True)
+class Ties:
+    """A graph whose clashing inputs are requantized; `roots`: activation -> its group; `fixed`: group -> its Quant.
+
+    `copies`: tensor that requantizes -> the tensor that it copies.
+    """
+
+    graph: Graph
+    roots: Mapping[str, str]
+    fixed: Mapping[str, Quant]
+    copies: Mapping[str, str]
+
+    def group_ranges(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
+        """The union of each group's ranges."""
+        merged: dict[str, Range] = {}
+        for name, root in self.roots.items():
+            lo, hi = ranges[self.copies.get(name, name)] if name not in ranges else ranges[name]
+            old = merged.get(root, (lo, hi))
+            merged[root] = (min(lo, old[0]), max(hi, old[1]))
+        return merged
+
+    def quants(self, ranges: Mapping[str, Range], scheme: Scheme) -> dict[str, Quant]:
+        groups = {
+            root: self.fixed.get(root) or scheme.activation_quant(*span)
+            for root, span in self.group_ranges(ranges).items()
+        }
+        return {name: groups[root] for name, root in self.roots.items()}
+
+
+def tie_activations(graph: Graph) -> Ties:
+    """Which float32 activations share one quantization; where tied inputs clash, some are requantized.
 
     ::
 
@@ -182,7 +286,7 @@ def _activation_quants(graph: Graph, ranges: Mapping[str, Range]) -> tuple[Graph
     """
     groups, fixed = _Groups(), {}
     nodes: list[Node] = []
-    tensors, ranges = dict(graph.tensors), dict(ranges)
+    tensors, copies = dict(graph.tensors), {}
     for view in graph.views():
         node, rule = view.node, get_op(view.node.op).out_quant(view)
         if isinstance(rule, Quant):
@@ -194,22 +298,16 @@ def _activation_quants(graph: Graph, ranges: Mapping[str, Range]) -> tuple[Graph
             if len(pinned) > 1 or (pinned and free):
                 for name in dict.fromkeys(n for n in tied if groups.find(n) in fixed):
                     copy = f"{name}_for_{node.name}"
-                    tensors[copy] = tensors[name].replace(name=copy)
-                    ranges[copy] = ranges[name]
+                    tensors[copy], copies[copy] = tensors[name].replace(name=copy), name
                     nodes.append(_unary(copy, "quantize", name, copy))
                     node = node.replace(inputs=tuple(copy if n == name else n for n in node.inputs))
-                tied = [n for n in node.inputs if n in ranges]
+                    tied = [copy if n == name else n for n in tied]
             for name in (*tied[1:], *node.outputs):
                 groups.join(tied[0], name)
         nodes.append(node)
-    merged: dict[str, Range] = {}
-    for name, (lo, hi) in ranges.items():
-        root = groups.find(name)
-        old = merged.get(root, (lo, hi))
-        merged[root] = (min(lo, old[0]), max(hi, old[1]))
-    quants = {root: fixed.get(root) or asymmetric_quant(*span) for root, span in merged.items()}
-    named = {name: quants[groups.find(name)] for name in ranges}
-    return graph.replace(nodes=tuple(nodes), tensors=tensors), named
+    graph = graph.replace(nodes=tuple(nodes), tensors=tensors)
+    roots = {name: groups.find(name) for name in float_activations(graph)}
+    return Ties(graph, roots, {name: quant for name, quant in fixed.items() if name in roots.values()}, copies)
 
 
 def _data_inputs(graph: Graph, node: Node) -> list[str]:
@@ -226,20 +324,22 @@ def _is_float(graph: Graph, name: str) -> bool:
 # Rewriting: every float32 tensor becomes int8, constants with their data
 
 
-def _rewrite(graph: Graph, quants: Mapping[str, Quant], per_channel: bool) -> Graph:
+def _rewrite(graph: Graph, quants: Mapping[str, Quant], scheme: Scheme, weight_quants: Mapping[str, Quant]) -> Graph:
     tensors = dict(graph.tensors)
     for name, quant in quants.items():
         tensors[name] = _as_int8(tensors[name], quant)
     nodes = []
     for view in graph.views():
         inputs = list(view.node.inputs)
-        for index, tensor in _parameters(view, tensors, per_channel).items():
+        for index, tensor in _parameters(view, tensors, scheme, weight_quants).items():
             inputs[index] = _add(tensors, tensor, view.node.name)
         nodes.append(view.node.replace(inputs=tuple(inputs)))
     return graph.replace(nodes=tuple(nodes), tensors=tensors)
 
 
-def _parameters(view: View, tensors: Mapping[str, Tensor], per_channel: bool) -> dict[int, Tensor]:
+def _parameters(
+    view: View, tensors: Mapping[str, Tensor], scheme: Scheme, weight_quants: Mapping[str, Quant]
+) -> dict[int, Tensor]:
     """The quantized weights and bias of a node, by input index."""
     opdef, found = get_op(view.node.op), {}
     bias = view.input(opdef.bias) if opdef.bias is not None else None
@@ -251,11 +351,14 @@ def _parameters(view: View, tensors: Mapping[str, Tensor], per_channel: bool) ->
             raise UnsupportedError(f"{view.node.name} ({view.node.op}) has weights {w.name} that are computed")
         x_quant = tensors[view.x.name].quant
         assert x_quant is not None
-        least = _least_weight_scale(bias, x_quant.scale, per_channel and axis is not None)
-        quant = symmetric_quant(w.data, axis if per_channel else None, least)
-        found[index] = w.replace(dtype="int8", quant=quant, data=_symmetric_codes(w.data, quant))
+        axis = axis if scheme.per_channel else None
+        least = _least_weight_scale(bias, x_quant.scale, axis is not None)
+        quant = weight_quants.get(w.name)
+        if quant is None or (np.array(quant.scales) < least).any():
+            quant = symmetric_quant(w.data, axis, least, scheme.weight_limit)
+        found[index] = w.replace(dtype="int8", quant=quant, data=_symmetric_codes(w.data, quant, scheme.weight_limit))
         if bias is not None and opdef.bias is not None:
-            found[opdef.bias] = _int32_bias(bias, x_quant.scale, quant)
+            found[opdef.bias] = _int32_bias(bias, x_quant.scale, quant, scheme.bias_bits)
     return found
 
 
@@ -267,20 +370,22 @@ def _least_weight_scale(bias: Tensor | None, x_scale: float, per_channel: bool) 
     return least if per_channel else float(least.max(initial=0.0))
 
 
-def _int32_bias(bias: Tensor, x_scale: float, w_quant: Quant) -> Tensor:
+def _int32_bias(bias: Tensor, x_scale: float, w_quant: Quant, bits: int) -> Tensor:
     if bias.data is None:
         raise UnsupportedError(f"bias {bias.name} is computed by the graph: only constant ones are taken")
     scales = np.array([float(np.float32(x_scale * s)) for s in w_quant.scales])
-    codes = round_half_away(bias.data.astype(np.float64) / (x_scale * np.array(w_quant.scales))).astype(np.int32)
+    real = bias.data.astype(np.float64) / (x_scale * np.array(w_quant.scales))
+    unit = 2.0 ** max(0, int(np.ceil(np.log2(max(np.abs(real).max(initial=0.0), 1.0) / (2.0 ** (bits - 1) - 1)))))
+    codes = (round_half_away(real / unit) * unit).astype(np.int32)
     quant = Quant(tuple(map(float, scales)), (0,) * len(scales), 0 if len(scales) > 1 else None)
     return bias.replace(dtype="int32", quant=quant, data=codes)
 
 
-def _symmetric_codes(w: np.ndarray, quant: Quant) -> np.ndarray:
+def _symmetric_codes(w: np.ndarray, quant: Quant, limit: int = 127) -> np.ndarray:
     scales = np.array(quant.scales)
     if quant.axis is not None:
         scales = np.expand_dims(scales, _others(w, quant.axis))
-    return np.clip(round_half_away(w.astype(np.float64) / scales), -127, 127).astype(np.int8)
+    return np.clip(round_half_away(w.astype(np.float64) / scales), -limit, limit).astype(np.int8)
 
 
 def _as_int8(tensor: Tensor, quant: Quant) -> Tensor:

@@ -48,6 +48,9 @@ def write_tflite(graph: Graph) -> bytes:
     if graph.states or graph.subgraphs:
         raise UnsupportedError(f"{graph.name} has states or subgraphs, which no .tflite is written for")
     writer = Writer(graph)
+    for tensor in graph.constants():
+        if tensor.storage == "float16":
+            writer.halve(tensor)
     for view in graph.views():
         if view.node.op not in OPS:
             raise UnsupportedError(
@@ -93,6 +96,15 @@ class Writer:
     def constant(self, view: View, suffix: str, data: np.ndarray, quant: Quant | None = None) -> str:
         name = f"{view.node.name}_{suffix}"
         return self.tensor(Tensor(name, data.shape, str(data.dtype), quant, data))
+
+    def halve(self, tensor: Tensor) -> None:
+        """A float32 constant in two bytes an element: a float16 one, and a DEQUANTIZE that runtimes fold."""
+        assert tensor.data is not None
+        half = self.tensor(
+            Tensor(f"{tensor.name}_float16", tensor.shape, "float16", None, tensor.data.astype(np.float16))
+        )
+        self.tensors[tensor.name] = tensor.replace(data=None)
+        self.operators.append(Operator("DEQUANTIZE", 3, (half,), (tensor.name,), "DequantizeOptions"))
 
     def finish(self) -> bytes:
         self.builder = flatbuffers.Builder(4096)

@@ -145,7 +145,8 @@ def _dequantize(source: Source) -> None:
         raise UnsupportedError(f"{source.label} from {x.dtype} to {out.dtype} is not taken")
     source.importer.file.spend(4 * x.size)
     data = _dequantized(x)
-    source.importer.define(source.outputs[0], Tensor(out.name, x.shape, "float32", None, data))
+    storage = "float16" if x.dtype == "float16" else "dense"
+    source.importer.define(source.outputs[0], Tensor(out.name, x.shape, "float32", None, data, storage))
 
 
 def _concatenation(source: Source) -> None:

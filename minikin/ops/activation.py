@@ -345,6 +345,7 @@ register(
         eval_float=logistic_float,
         eval_int=logistic_int,
         to_torch=_to_torch(lambda torch, view, x: torch.sigmoid(x)),
+        link="binary",
         emit=_table(logistic_int),
     ),
     _unary(
@@ -363,6 +364,7 @@ register(
         eval_float=softmax_float,
         eval_int=softmax_int,
         to_torch=_to_torch(lambda torch, view, x: torch.softmax(x * view.attrs.beta, dim=-1)),
+        link="cross_entropy",
         rows=rows,
         inplace=inplace,
         emit=emit_softmax,

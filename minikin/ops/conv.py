@@ -239,6 +239,7 @@ def to_torch(view: View) -> Any:
     from minikin.ops.torch_activation import torch_activation
 
     attrs, (top, bottom, left, right) = view.attrs, view.attrs.padding
+    even = (top, left) == (bottom, right)
     depthwise = view.node.op == depthwise_conv2d.name
     groups = view.x.shape[3] if depthwise else view.x.shape[3] // weights_of(view).shape[3]
     order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
@@ -249,8 +250,11 @@ def to_torch(view: View) -> Any:
         return permuted.clone(memory_format=torch.contiguous_format) if 1 in permuted.shape else permuted.contiguous()
 
     def conv(x: Any, w: Any, b: Any = None) -> Any:
-        padded = torch.nn.functional.pad(plain(x, (0, 3, 1, 2)), (left, right, top, bottom))
-        y = torch.nn.functional.conv2d(padded, plain(w, order), b, attrs.stride, 0, attrs.dilation, groups)
+        x = plain(x, (0, 3, 1, 2))
+        if not even:
+            x = torch.nn.functional.pad(x, (left, right, top, bottom))
+        padding = (top, left) if even else 0
+        y = torch.nn.functional.conv2d(x, plain(w, order), b, attrs.stride, padding, attrs.dilation, groups)
         return torch_activation(y.permute(0, 2, 3, 1), attrs.activation)
 
     return conv

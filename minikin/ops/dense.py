@@ -11,7 +11,7 @@ from minikin.graph import View
 from minikin.ops.channels import Bounds, Channels, Kept, Mixing, channel_count, free
 from minikin.ops.conv_mve import DENSE_MVE
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
-from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, clamp_float, is_dtype, register, require
+from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, any_batch, clamp_float, is_dtype, register, require
 from minikin.ops.packing import fits_stream, is_symmetric, pack_stream, packed_channels
 from minikin.ops.packing_f32 import F32_HEADERS, pack_dense_f32
 from minikin.ops.requant import (
@@ -92,7 +92,7 @@ def to_torch(view: View) -> Any:
 
     def dense(x: Any, w: Any, b: Any = None) -> Any:
         y = torch.nn.functional.linear(x.reshape(-1, w.shape[1]), w, b)
-        return torch_activation(y, view.attrs.activation).reshape(view.y.shape)
+        return torch_activation(y, view.attrs.activation).reshape(any_batch(view.y.shape))
 
     return dense
 

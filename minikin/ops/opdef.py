@@ -109,7 +109,10 @@ class OpDef:
     infer       output shapes from the View's inputs and attrs (outputs are not set yet); raises ModelError
     eval_float  numpy float32 arrays in, a tuple of float32 arrays out: the meaning
     eval_int    the quantized meaning, bit for bit what the C kernels give: arrays of the tensors' dtypes in and out
-    to_torch    a callable of torch tensors in the graph's own (NHWC) layout: an oracle, and training's building block
+    to_torch    a callable of torch tensors in the graph's own (NHWC) layout, of any number of batches: an oracle, and
+                training's building block
+    batched     attrs of the node for so many batches at once
+    link        of an op that makes probabilities of scores: "cross_entropy" or "binary", the loss that takes the scores
     arity       how many leading inputs the kernels take as pointers; the others are constants that `emit` folds in
                 (None: all of them)
     rows        input rows [lo, hi) of each pointer input that output rows [lo, hi) need; hi may pass the frame's end and
@@ -141,6 +144,8 @@ class OpDef:
     eval_float: Callable[..., tuple[np.ndarray, ...]]
     eval_int: Callable[..., tuple[np.ndarray, ...]]
     to_torch: Callable[[View], Any] = _no_torch
+    batched: Callable[[View, int], Any] = lambda view, batches: view.attrs
+    link: str = ""
     arity: int | None = None
     rows: Callable[[View, int, int], tuple[Range, ...] | None] = lambda view, lo, hi: None
     inplace: Callable[[View], int | None] = lambda view: None
@@ -234,6 +239,11 @@ def require(condition: bool, view: View, problem: str) -> None:
     """For `infer`: one sentence that names the node."""
     if not condition:
         raise ModelError(f"{view.node.name} ({view.node.op}): {problem}")
+
+
+def any_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a torch tensor is given where the graph has `shape`, for as many batches as there are."""
+    return (-1, *shape[1:]) if shape else ()
 
 
 def activation_range(view: View, activation: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from minikin.ops.opdef import (
     Scratch,
     Surround,
     activation_range,
+    any_batch,
     clamp_float,
     is_dtype,
     register,
@@ -279,7 +280,7 @@ def pack_mean_of_frame(view: View, fields: dict[str, Field]) -> dict[str, Field]
 
 
 def mean_to_torch(view: View) -> Any:
-    axes, shape = view.attrs.axes, view.y.shape
+    axes, shape = view.attrs.axes, any_batch(view.y.shape)
     return lambda x: (x.mean(dim=axes) if axes else x).reshape(shape)
 
 

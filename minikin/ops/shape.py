@@ -12,7 +12,7 @@ import numpy as np
 from minikin.errors import UnsupportedError
 from minikin.graph import View
 from minikin.ops.channels import Bounds, Channels, Kept, channel_count, free, monotone, one_to_one
-from minikin.ops.opdef import Case, Field, Kernel, OpDef, Range, Surround, is_dtype, register, require, table
+from minikin.ops.opdef import Case, Field, Kernel, OpDef, Range, Surround, any_batch, is_dtype, register, require, table
 
 MAX_CONCAT_INPUTS = 4
 
@@ -300,7 +300,8 @@ register(
         infer=infer_reshape,
         eval_float=eval_reshape,
         eval_int=eval_reshape,
-        to_torch=lambda view: lambda x: x.reshape(view.y.shape),
+        to_torch=lambda view: lambda x: x.reshape(any_batch(view.y.shape)),
+        batched=lambda view, batches: ReshapeAttrs((batches * view.y.shape[0], *view.y.shape[1:])),
         arity=1,
         alias=True,
         channels=channels_of_reshape,

@@ -15,6 +15,7 @@ from minikin.passes.edit import reader_counts, unused_name
 from minikin.passes.removal import Removal, protected
 
 Known = Mapping[str, Bounds]
+KeptChannels = Mapping[str, np.ndarray]
 
 
 def cut_channels(graph: Graph, bounds: Known) -> tuple[Graph, list[Removal]]:
@@ -28,16 +29,26 @@ def cut_channels(graph: Graph, bounds: Known) -> tuple[Graph, list[Removal]]:
     padded border it may not). What remains unmarked by this walk from the outputs back is cut.
     """
     ties = _Ties(graph, bounds)
-    while True:
-        live = ties.live()
-        kept = {name: np.flatnonzero(live[ties.groups(name)]) for name in ties.first}
-        stuck = _emptied(graph, ties, kept)
-        if not stuck:
-            break
-        ties.pinned.update(stuck)
+    kept = _kept(ties)
     if all(len(channels) == channel_count(graph.tensors[name].shape) for name, channels in kept.items()):
         return graph, []
-    return _rewrite(graph, ties, kept), _explain(graph, bounds, kept)
+    return _rewrite(graph, ties.sums, kept), _explain(graph, bounds, kept)
+
+
+def find_kept(graph: Graph, bounds: Known) -> KeptChannels:
+    """Indices of the channels that `cut_channels` would leave, by tensor."""
+    return _kept(_Ties(graph, bounds))
+
+
+def keep_channels(graph: Graph, kept: KeptChannels) -> Graph:
+    """The graph with these channels alone; of float32 too. What goes must be zero wherever it is read."""
+    return _rewrite(graph, {}, kept)
+
+
+def tie_groups(graph: Graph) -> tuple[dict[str, np.ndarray], set[int]]:
+    """(by tensor, the group of each channel; groups that have to stay whatever the weights are) of an int8 graph."""
+    ties = _Ties(graph, {})
+    return {name: ties.groups(name) for name in ties.first}, {ties.find(number) for number in ties.pinned}
 
 
 @dataclass
@@ -94,9 +105,9 @@ class _Ties:
         return range(start, start + channel_count(self.graph.tensors[name].shape))
 
     def groups(self, name: str) -> np.ndarray:
-        return np.array([self._find(number) for number in self._numbers(name)])
+        return np.array([self.find(number) for number in self._numbers(name)])
 
-    def _find(self, number: int) -> int:
+    def find(self, number: int) -> int:
         while self.parent[number] != number:
             self.parent[number] = self.parent[self.parent[number]]
             number = self.parent[number]
@@ -116,7 +127,7 @@ class _Ties:
                 continue
             for number, label in zip(self._numbers(tensor.name), labels_of_tensor.tolist(), strict=True):
                 if label >= 0:
-                    self.parent[self._find(number)] = self._find(seen.setdefault(label, number))
+                    self.parent[self.find(number)] = self.find(seen.setdefault(label, number))
         if found is not None and found.mixing is not None:
             self.sums[view.node.name] = _weigh(view, found.mixing, self.bounds.get(view.x.name))
 
@@ -124,7 +135,7 @@ class _Ties:
         """Of every group's number: whether its channels stay."""
         live = np.zeros(self.count, bool)
         for number in self.pinned:
-            live[self._find(number)] = True
+            live[self.find(number)] = True
         sums = [(s, self.groups(s.view.x.name), self.groups(s.view.y.name)) for s in reversed(self.sums.values())]
         while True:
             before = live.sum()
@@ -171,9 +182,19 @@ def _places(view: View, mixing: Mixing, x: np.ndarray, channels: np.ndarray) -> 
 def _bias_of(view: View) -> np.ndarray:
     position = get_op(view.node.op).bias
     tensor = view.input(position) if position is not None else None
-    return (
-        np.zeros(view.y.shape[-1], np.int64) if tensor is None or tensor.data is None else tensor.data.astype(np.int64)
-    )
+    if tensor is None or tensor.data is None:
+        return np.zeros(view.y.shape[-1], np.int64)
+    return tensor.data if tensor.dtype == "float32" else tensor.data.astype(np.int64)
+
+
+def _kept(ties: _Ties) -> dict[str, np.ndarray]:
+    while True:
+        live = ties.live()
+        kept = {name: np.flatnonzero(live[ties.groups(name)]) for name in ties.first}
+        stuck = _emptied(ties.graph, ties, kept)
+        if not stuck:
+            return kept
+        ties.pinned.update(stuck)
 
 
 def _emptied(graph: Graph, ties: _Ties, kept: Mapping[str, np.ndarray]) -> set[int]:
@@ -187,7 +208,7 @@ def _emptied(graph: Graph, ties: _Ties, kept: Mapping[str, np.ndarray]) -> set[i
     return stuck
 
 
-def _rewrite(graph: Graph, ties: _Ties, kept: Mapping[str, np.ndarray]) -> Graph:
+def _rewrite(graph: Graph, sums: Mapping[str, _Sum], kept: KeptChannels) -> Graph:
     nodes, tensors = [], dict(graph.tensors)
     readers = reader_counts(graph)
     for name, channels in kept.items():
@@ -195,7 +216,7 @@ def _rewrite(graph: Graph, ties: _Ties, kept: Mapping[str, np.ndarray]) -> Graph
             tensors[name] = _sliced(graph.tensors[name], channels)
     for view in graph.views():
         if any(len(kept[tensor.name]) for tensor in view.outputs):
-            node, constants = _cut_node(view, ties, kept)
+            node, constants = _cut_node(view, sums, kept)
             for index, tensor in constants.items():
                 name = tensor.name if readers[tensor.name] <= 1 else unused_name(tensors, f"{node.name}_{index}")
                 tensors[name] = tensor.replace(name=name)
@@ -211,7 +232,7 @@ def _sliced(tensor: Tensor, channels: np.ndarray) -> Tensor:
     return tensor.replace(shape=(*tensor.shape[:-1], len(channels)), data=data)
 
 
-def _cut_node(view: View, ties: _Ties, kept: Mapping[str, np.ndarray]) -> tuple[Node, dict[int, Tensor]]:
+def _cut_node(view: View, sums: Mapping[str, _Sum], kept: KeptChannels) -> tuple[Node, dict[int, Tensor]]:
     """The node and its new constants by input index; a node that loses no channel stays as it is."""
     op, node = get_op(view.node.op), view.node
     pointers = op.pointers(view)
@@ -221,7 +242,7 @@ def _cut_node(view: View, ties: _Ties, kept: Mapping[str, np.ndarray]) -> tuple[
         return node, {}
     attrs, arrays = op.cut(view, stay)
     constants = {index: _cut_constant(view, index, data, stay) for index, data in arrays.items()}
-    bias = _cut_bias(view, ties.sums.get(node.name), stay)
+    bias = _cut_bias(view, sums.get(node.name), stay)
     inputs = [name for name in node.inputs if name not in kept or len(kept[name])]
     if bias is not None:
         assert op.bias is not None
@@ -256,7 +277,7 @@ def _cut_bias(view: View, total: _Sum | None, stay: Kept) -> Tensor | None:
     values = _bias_of(view)
     if total is not None:
         values = values + total.adds[:, ~np.isin(total.fixed, stay.inputs[0])].sum(axis=1)
-    data = values[stay.output].astype(np.int32)
+    data = values[stay.output].astype("int32" if tensor is None else tensor.dtype)
     if tensor is not None:
         return tensor.replace(shape=data.shape, data=data, quant=_cut_quant(tensor.quant, stay.output))
     return Tensor(f"{view.node.name}_bias", data.shape, "int32", data=data) if data.any() else None
