@@ -226,6 +226,9 @@ HEADERS = {
 }
 
 
+STORAGES = ("dense", *HEADERS)
+
+
 def dense_kernels() -> tuple[Kernel, ...]:
     return tuple(
         Kernel(
