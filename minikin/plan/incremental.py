@@ -104,8 +104,8 @@ def make_incremental_plan(
 ) -> IncrementalPlan:
     """Rings for what goes along with time, frames for the rest, offsets for both.
 
-    `storage` is the form of weights (see choose_kernels). Raises UnsupportedError, naming the layer, where the rows of one window cannot serve the next, DoesNotFit where more
-    than `ram_bytes` are needed.
+    `storage` is the form of weights (see choose_kernels). Raises UnsupportedError, naming the layer, where the rows of one
+    window cannot serve the next, DoesNotFit where more than `ram_bytes` are needed.
     """
     plan = _Planner(graph, isa, storage).plan()
     if ram_bytes is not None and plan.arena_bytes > ram_bytes:
