@@ -21,6 +21,15 @@ class ToolchainName(StrEnum):
     gcc = "gcc"
 
 
+class Storage(StrEnum):
+    dense = "dense"
+    codebook = "codebook"
+    bitmask = "bitmask"
+    sparse = "sparse"
+    nm = "nm"
+    coded = "coded"
+
+
 class Optimize(StrEnum):
     balanced = "balanced"
     speed = "speed"
@@ -33,6 +42,10 @@ def compile_options(
     optimize: Annotated[
         Optimize, typer.Option("--optimize", help="What to save: instructions, RAM, flash, or some of each.")
     ] = Optimize.balanced,
+    storage: Annotated[
+        Storage | None,
+        typer.Option("--storage", help="Store weights so wherever they allow it; default: as --optimize says."),
+    ] = None,
     ram: Annotated[str | None, typer.Option("--ram", help="At most so much arena: 16K, 20000.")] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Keep whole tensors instead of rows.")] = False,
     stream_input: Annotated[bool, typer.Option("--stream-input", help="Take the input row by row.")] = False,
@@ -46,6 +59,7 @@ def compile_options(
     return {
         "toolchain": toolchain.value,
         "optimize": optimize.value,
+        "storage": storage.value if storage else None,
         "ram_bytes": parse_bytes(ram) if ram else None,
         "stream": False if no_stream else None,
         "stream_input": stream_input,

@@ -10,21 +10,29 @@ struct mk_patch {
     int8_t *buffer;     /* scratch; null where they are adjacent in one input row */
 };
 
+/* Copy n bytes, four at a time, and give the place behind them. */
+static inline int8_t *mk_patch_copy(int8_t *to, const int8_t *from, int n) {
+    for (; n >= 4; n -= 4, from += 4, to += 4) __builtin_memcpy(to, from, 4);
+    while (n-- > 0) *to++ = *from++;
+    return to;
+}
+
 /* The inputs of pixel j of the output row whose input rows are in[0], in[1], ... */
 __attribute__((unused)) static const int8_t *mk_patch_s8(const struct mk_patch *p, const int8_t *const *in, int j) {
-    const int first = j * p->stride_w - p->pad_left, in_ch = p->in_ch;
+    const int first = j * p->stride_w - p->pad_left, in_ch = p->in_ch, taps = p->kernel_w;
     if (!p->buffer) return in[0] + first * in_ch;
+    const int adjacent = p->dilation_w == 1 && first >= 0 && first + taps <= p->in_w;
     int8_t *to = p->buffer;
     for (int ky = 0; ky < p->kernel_h; ++ky) {
         const int8_t *row = in[ky * p->dilation_h];
-        int column = first;
-        for (int kx = p->kernel_w; kx > 0; --kx, column += p->dilation_w) {
-            int8_t *end = to + in_ch;
-            if (row && column >= 0 && column < p->in_w)
-                for (const int8_t *from = row + column * in_ch; to != end;) *to++ = *from++;
-            else
-                while (to != end) *to++ = (int8_t)p->zero;
-        }
+        if (!row)
+            to = mk_fill_s8(to, (int8_t)p->zero, taps * in_ch);
+        else if (adjacent)
+            to = mk_patch_copy(to, row + first * in_ch, taps * in_ch);
+        else
+            for (int kx = 0, column = first; kx < taps; ++kx, column += p->dilation_w)
+                to = column >= 0 && column < p->in_w ? mk_patch_copy(to, row + column * in_ch, in_ch)
+                                                     : mk_fill_s8(to, (int8_t)p->zero, in_ch);
     }
     return p->buffer;
 }

@@ -10,10 +10,11 @@ import numpy as np
 from minikin.fixedpoint import wrap_int32
 from minikin.graph import View
 from minikin.ops import coded
-from minikin.ops.opdef import Field, Kernel, Scratch
+from minikin.ops.opdef import PER_MAC, Field, Kernel, Scratch
 from minikin.ops.packing import is_symmetric
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.storage import FORMS, GROUP, pack_codebook, packed_bytes
+from minikin.ops.window import conv_window
 
 Pack = Callable[[View, dict[str, Field]], dict[str, Field]]
 When = Callable[[View], bool]
@@ -54,16 +55,17 @@ def dense_instructions(form: str) -> Callable[[View], float]:
     return instructions
 
 
-def conv_instructions(form: str) -> Callable[[View], float]:
-    """Where rows come one by one a form that is expanded is expanded for each of them."""
+def conv_instructions(form: str, per_mac: float = PER_MAC["c"]) -> Callable[[View], float]:
+    """As where a few rows come at a time: a form that is expanded is expanded for each of them."""
 
     def instructions(view: View) -> float:
         (_, height, width, channels), rows = view.y.shape, rows_of(view)
-        pixels, gather = height * width, 4 * rows.shape[1]
+        pixels, gather = height * width, rows.shape[1]
         if form not in EXPANDED:
             return pixels * (gather + entries_of(view, form) + 40 * channels)
         groups = -(-channels // max(1, expanded_channels(view)))
-        return height * entries_of(view, form) + pixels * (groups * gather + 3.2 * rows.size + 40 * channels)
+        expanding = -(-height // several_rows(view)) * entries_of(view, form)
+        return expanding + pixels * (groups * gather + per_mac * rows.size + 40 * channels)
 
     return instructions
 
@@ -163,6 +165,25 @@ def expanded_channels(view: View) -> int:
     return min(GROUP, view.y.shape[3] // 2)
 
 
+PIXELS = 16
+"""That go by while a few channels are expanded, where rows are made as they are needed."""
+POINTERS = 40
+"""To input rows, at most, that one call takes: they lie on the stack."""
+
+
+def one_row(view: View) -> int:
+    return 1
+
+
+def several_rows(view: View) -> int:
+    return min(-(-PIXELS // view.y.shape[2]), most_rows(view))
+
+
+def most_rows(view: View) -> int:
+    geometry = conv_window(view)
+    return max(1, (POINTERS - geometry.extent[0]) // geometry.stride[0] + 1)
+
+
 def patch_fields(view: View, fields: dict[str, Field], patch: Scratch | None) -> dict[str, Field]:
     """struct mk_patch."""
     kept = (
@@ -217,6 +238,40 @@ def conv_scratch(form: str, patch_bytes: Callable[[View, int], int]) -> Callable
     return lambda view, rows: scratch_parts(view, form, patch_bytes(view, rows))[2]
 
 
+def quads_of(view: View) -> int:
+    return -(-rows_of(view).shape[1] // 4)
+
+
+def takes_dsp(form: str) -> When:
+    """Enough channels that four of them as halfwords are few."""
+    return lambda view: view.y.shape[3] > 2 * GROUP and takes_conv(form)(view)
+
+
+def pack_conv_dsp(form: str, patch_bytes: Callable[[View, int], int]) -> Pack:
+    """The fields of mk_conv2d_s8_<form>_dsp: scratch memory holds decisions, the expanded weights and the patch."""
+
+    def pack(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+        weight, patch, _ = dsp_parts(view, form, patch_bytes)
+        gathers = patch_bytes(view, 1) > 0 or rows_of(view).shape[1] % 4 > 0
+        own = patch_fields(view, fields, Scratch(at=patch) if gathers else None)
+        conv = {"patch": own, "out_ch": fields["out_ch"], "quads": quads_of(view), "requant": requant(fields)}
+        conv["weight"] = Scratch("int16_t", weight)
+        if form == "coded":
+            return {"conv": conv, "codes": coded_fields(view)}
+        return {"conv": conv, "bias": folded_bias(view), "codes": form_fields(view, form)}
+
+    return pack
+
+
+def dsp_parts(view: View, form: str, patch_bytes: Callable[[View, int], int]) -> tuple[int, int, int]:
+    """Where the expanded weights and the patch lie in scratch memory, and where it ends."""
+    weight = coded_scratch(view, 1) if form == "coded" else 0
+    weight += -weight % 4
+    patch = weight + 32 * quads_of(view)
+    gathers = patch_bytes(view, 1) > 0 or rows_of(view).shape[1] % 4 > 0
+    return weight, patch, patch + (4 * quads_of(view) if gathers else 0)
+
+
 HEADERS = {
     "codebook": ("mk_codebook.h",),
     "bitmask": ("mk_codebook.h", "mk_bitmask.h"),
@@ -224,6 +279,9 @@ HEADERS = {
     "nm": ("mk_blocks.h",),
     "coded": ("mk_coded.h",),
 }
+
+
+STORAGES = ("dense", *HEADERS)
 
 
 def dense_kernels() -> tuple[Kernel, ...]:
@@ -244,7 +302,23 @@ def dense_kernels() -> tuple[Kernel, ...]:
 
 def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
     """`patch_bytes`: of the inputs of one pixel, where they have to be gathered."""
-    return tuple(
+    dsp = (
+        Kernel(
+            name=f"mk_conv2d_s8_{form}_dsp",
+            isa="dsp",
+            storage=form,
+            code_bytes=CODE_BYTES[form],
+            instructions=conv_instructions(form, PER_MAC["dsp"]),
+            uses=("mk_requant.h", "mk_patch.h", "mk_dsp.h", "mk_expanded_dsp.h", *HEADERS[form]),
+            when=takes_dsp(form),
+            pack=pack_conv_dsp(form, patch_bytes),
+            scratch=lambda view, rows, form=form: dsp_parts(view, form, patch_bytes)[2],
+            rows=several_rows,
+            whole_rows=most_rows,
+        )
+        for form in EXPANDED
+    )
+    portable = (
         Kernel(
             name=f"mk_conv2d_s8_{form}",
             storage=form,
@@ -254,7 +328,9 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
             when=takes_conv(form),
             pack=pack_conv(form, patch_bytes),
             scratch=conv_scratch(form, patch_bytes),
-            whole_rows=(lambda view: view.y.frame.rows) if form in EXPANDED else lambda view: 1,
+            rows=several_rows if form in EXPANDED else one_row,
+            whole_rows=most_rows if form in EXPANDED else one_row,
         )
         for form, headers in HEADERS.items()
     )
+    return *dsp, *portable

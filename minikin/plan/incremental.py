@@ -99,13 +99,15 @@ def as_incremental(plan: Plan) -> IncrementalPlan:
     return plan
 
 
-def make_incremental_plan(graph: Graph, isa: str = "c", *, ram_bytes: int | None = None) -> IncrementalPlan:
+def make_incremental_plan(
+    graph: Graph, isa: str = "c", *, ram_bytes: int | None = None, storage: str | None = None
+) -> IncrementalPlan:
     """Rings for what goes along with time, frames for the rest, offsets for both.
 
-    Raises UnsupportedError, naming the layer, where the rows of one window cannot serve the next, DoesNotFit where more
-    than `ram_bytes` are needed.
+    `storage` is the form of weights (see choose_kernels). Raises UnsupportedError, naming the layer, where the rows of one
+    window cannot serve the next, DoesNotFit where more than `ram_bytes` are needed.
     """
-    plan = _Planner(graph, isa).plan()
+    plan = _Planner(graph, isa, storage).plan()
     if ram_bytes is not None and plan.arena_bytes > ram_bytes:
         raise DoesNotFit(
             f"{graph.name} needs {plan.arena_bytes:,} bytes of arena to run frame by frame, {ram_bytes:,} are allowed: "
@@ -129,6 +131,7 @@ class _Planner:
 
     graph: Graph
     isa: str
+    storage: str | None
     layers: list[Layer] = field(default_factory=list)
     timings: dict[str, Timing] = field(default_factory=dict)
     taps: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -138,7 +141,7 @@ class _Planner:
 
     def plan(self) -> IncrementalPlan:
         (x,) = self._input()
-        layers, self.roots = make_layers(self.graph, self.isa)
+        layers, self.roots = make_layers(self.graph, self.isa, storage=self.storage)
         self.layers = [replace(layer, inputs=get_op(layer.view.node.op).pointers(layer.view)) for layer in layers]
         self.window = x.frame.rows
         self._arrive(x.name, Timing(1, 0))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from minikin.graph import View
 from minikin.ops.opdef import Kernel, get_op
 
+SMALLEST = "smallest"
 SLACK = 1.05
 """By how much smaller weights may slow down a balanced network; its compiler's flags take the rest of the 15%."""
 
@@ -25,13 +26,18 @@ Costs = Mapping[str, dict[Kernel, Cost]]
 """Of each kernel that may compute a node, by the node's name."""
 
 
-def choose_kernels(views: Sequence[View], isa: str, *, fast: bool = False, small: bool = False) -> dict[str, Kernel]:
+def choose_kernels(
+    views: Sequence[View], isa: str, *, fast: bool = False, storage: str | None = None
+) -> dict[str, Kernel]:
     """The kernel of each node, by its name.
 
-    `fast`: the fewest instructions; `small`: the fewest bytes of weights; else the fewest bytes within SLACK of the fewest
-    instructions. A form of weights is taken only where it saves more, over all layers, than its kernel's code takes. Raises
-    UnsupportedError.
+    `storage` is a form of weights, which every layer that can takes, or SMALLEST: the fewest bytes of weights. Without it the
+    fewest instructions are taken (`fast`), or the fewest bytes within SLACK of the fewest instructions. Then a form is taken
+    only where it saves more, over all layers, than its kernel's code takes. Raises UnsupportedError.
     """
+    if storage not in (None, SMALLEST):
+        own = {view.node.name: get_op(view.node.op).choices(view, isa, fast=fast) for view in views}
+        return {name: next((k for k in kernels if k.storage == storage), kernels[0]) for name, kernels in own.items()}
     costs: Costs = {}
     for view in views:
         op = get_op(view.node.op)
@@ -41,7 +47,7 @@ def choose_kernels(views: Sequence[View], isa: str, *, fast: bool = False, small
             kernel: Cost(0, 0) if one else Cost(op.stored_bytes(kernel, view), op.instructions(kernel, view))
             for kernel in choices
         }
-    while wasted := _wasted(best := _best(costs, fast=fast, small=small), costs):
+    while wasted := _wasted(best := _best(costs, fast=fast, small=storage == SMALLEST), costs):
         for own in costs.values():
             own.pop(wasted, None)
     return best

@@ -94,17 +94,19 @@ def _rows_of(tensor: Tensor, operand: Tensor, lo: int, hi: int) -> tuple[int, in
 
 
 def make_layers(
-    graph: Graph, isa: str, *, whole: bool = False, fast: bool = False, small: bool = False
+    graph: Graph, isa: str, *, whole: bool = False, fast: bool = False, storage: str | None = None
 ) -> tuple[list[Layer], dict[str, str]]:
     """The layers in order, and for each reshaped tensor the tensor whose bytes it is. What no output needs is left out.
 
-    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `small`: weights take their smallest form. Raises
-    UnsupportedError where no kernel takes a node.
+    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `storage`: the form of weights (see
+    choose_kernels). Raises UnsupportedError where no kernel takes a node.
     """
     roots: dict[str, str] = {}
     layers = []
     views = _needed(graph)
-    kernels = choose_kernels([view for view in views if not get_op(view.node.op).alias], isa, fast=fast, small=small)
+    kernels = choose_kernels(
+        [view for view in views if not get_op(view.node.op).alias], isa, fast=fast, storage=storage
+    )
     for view in views:
         op = get_op(view.node.op)
         if op.alias:
@@ -112,7 +114,7 @@ def make_layers(
             continue
         inputs = tuple(graph.tensors[roots.get(t.name, t.name)] for t in op.pointers(view))
         kernel = kernels[view.node.name]
-        rows = (kernel.whole_rows if whole and (fast or small) else kernel.rows)(view)
+        rows = (kernel.whole_rows if whole and (fast or kernel.storage != "dense") else kernel.rows)(view)
         layers.append(Layer(view, kernel, inputs, min(rows, view.y.frame.rows)))
     longest = max(layers, key=lambda layer: layer.calls, default=None)
     if longest and sum(layer.calls for layer in layers) > MAX_CALLS:

@@ -112,16 +112,16 @@ def make_plan(
     stream_output: bool = False,
     banks: Sequence[int] = (),
     fast: bool = False,
-    small: bool = False,
+    storage: str | None = None,
 ) -> Plan:
     """Choose kernels, the order of rows and their offsets, for the least memory.
 
     `stream` makes rows as they are needed and forgets them; without it every tensor is finished before the next and kept
     whole. `stream_input`: the application hands over the inputs' rows one by one; `stream_output`: it takes those of the
-    outputs so. `fast` spends flash for speed, `small` stores weights in the fewest bytes. `banks` are the capacities of
-    several banks of RAM, where one is not enough. Raises UnsupportedError where no kernel takes a node.
+    outputs so. `fast` spends flash for speed; `storage` is the form of weights (see choose_kernels). `banks` are the
+    capacities of several banks of RAM, where one is not enough. Raises UnsupportedError where no kernel takes a node.
     """
-    layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, small=small)
+    layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, storage=storage)
     streamed = _streamed_inputs(graph, layers) if stream_input else ()
     streamed += _streamed_outputs(graph, layers) if stream_output else ()
     everything = {t.name for layer in layers for t in layer.view.outputs}
@@ -140,9 +140,9 @@ def check_limit(plan: Plan, ram_bytes: int | None) -> None:
         )
 
 
-def whole_bound(graph: Graph, isa: str, *, small: bool = False) -> int:
+def whole_bound(graph: Graph, isa: str, *, storage: str | None = None) -> int:
     """What no plan of whole tensors can go below: the bytes alive at once, layer by layer."""
-    layers, roots = make_layers(graph, isa, whole=True, small=small)
+    layers, roots = make_layers(graph, isa, whole=True, storage=storage)
     schedule = make_schedule(graph, layers, roots, whole={t.name for layer in layers for t in layer.view.outputs})
     homes = Homes(graph, layers, roots, schedule, keep_frames=True)
     return max(live_bytes(items_to_place(graph, layers, schedule, homes)), default=0)

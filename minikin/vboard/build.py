@@ -19,9 +19,11 @@ from minikin.codegen.text import c_identifier, with_c_names
 from minikin.display import Displayed, Table
 from minikin.errors import DoesNotFit, UsageError
 from minikin.graph import Graph
+from minikin.ops.stored import STORAGES
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
+from minikin.plan.kernels import SMALLEST
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
 
@@ -138,6 +140,7 @@ def compile(
     stream_output: bool = False,
     shrink: bool = True,
     incremental: bool = False,
+    storage: str | None = None,
     source: str = "",
 ) -> Build:
     """Write the C of a network for a board and build its firmware.
@@ -146,7 +149,8 @@ def compile(
     (fewest bytes) or "balanced"; `ram_bytes` is a limit of the arena. `stream` keeps rows instead of whole tensors: by
     default where memory counts. `shrink` first removes what no output depends on. With `stream_input` and
     `stream_output` the application hands over and takes rows; with `incremental` it hands over one frame of a window
-    over time a call: see `minikin.plan.incremental`.
+    over time a call: see `minikin.plan.incremental`. `storage` is a form of weights (docs/storage.md) that every layer
+    that can takes; by default each layer's is chosen by `optimize`.
     Raises DoesNotFit where RAM or flash is short, UsageError where `out` holds something else, ToolchainError where no
     compiler is found.
     """
@@ -164,6 +168,7 @@ def compile(
         stream_input=stream_input,
         stream_output=stream_output,
         incremental=incremental,
+        storage=storage,
         shrink=False,
     )
     check_fit(plan, board)
@@ -215,6 +220,7 @@ def choose_plan(
     stream_input: bool = False,
     stream_output: bool = False,
     incremental: bool = False,
+    storage: str | None = None,
     shrink: bool = True,
 ) -> Plan:
     """The plan that `compile` takes for these options.
@@ -228,10 +234,13 @@ def choose_plan(
     if incremental:
         if stream is False or stream_input or stream_output:
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
-        return make_incremental_plan(graph, board.core.isa, ram_bytes=ram_bytes)
-    main_bank, small = board.ram_bytes - STACK_BYTES, optimize == "flash"
+        return make_incremental_plan(graph, board.core.isa, ram_bytes=ram_bytes, storage=storage)
+    if storage is not None and storage not in STORAGES:
+        raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
+    storage = storage or (SMALLEST if optimize == "flash" else None)
+    main_bank = board.ram_bytes - STACK_BYTES
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed", small=small)
+        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed", storage=storage)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
@@ -242,16 +251,16 @@ def choose_plan(
         stream_input=stream_input,
         stream_output=stream_output,
         fast=optimize == "speed",
-        small=small,
+        storage=storage,
     )
     plan = choose()
     if (
         stream is None
-        and whole_bound(graph, board.core.isa, small=small) < plan.arena_bytes
+        and whole_bound(graph, board.core.isa, storage=storage) < plan.arena_bytes
         and not stream_input
         and not stream_output
     ):
-        plan = min(plan, make_plan(graph, board.core.isa, stream=False, small=small), key=lambda p: p.arena_bytes)
+        plan = min(plan, make_plan(graph, board.core.isa, stream=False, storage=storage), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan

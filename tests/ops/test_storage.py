@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import int8_case, union
+from networks import Net, int8, int8_case, union
 
+from minikin.errors import UsageError
 from minikin.graph import Graph
 from minikin.ops import coded, storage
 from minikin.ops.opdef import OPS, get_op
-from minikin.plan import layers as plan_layers
+from minikin.ops.shape import ReshapeAttrs
+from minikin.ops.stored import STORAGES, coded_scratch
 from minikin.vboard.build import compile
 from minikin.vboard.run import random_inputs
 from minikin.vboard.verify import verify
-
-NAMES = ("codebook", "bitmask", "sparse", "nm", "coded")
 
 
 def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -145,26 +145,11 @@ def layers_of(form: str) -> list[Graph]:
     return made
 
 
-@pytest.fixture
-def only(monkeypatch: pytest.MonkeyPatch):
-    """Make the compiler take one form wherever it can."""
-
-    def force(form: str) -> None:
-        def choose(views, isa, **options):
-            kernels = {v.node.name: {k.storage: k for k in get_op(v.node.op).choices(v, isa)} for v in views}
-            return {name: own.get(form, own["dense"]) for name, own in kernels.items()}
-
-        monkeypatch.setattr(plan_layers, "choose_kernels", choose)
-
-    return force
-
-
-@pytest.mark.parametrize("form", NAMES)
-def test_stored_equals_integers(form: str, only) -> None:
+@pytest.mark.parametrize("form", STORAGES[1:])
+def test_stored_equals_integers(form: str) -> None:
     """All cases in one firmware: on the host, under sanitizers, and on the board; inputs at both ends too."""
     graph = union(form, layers_of(form))
-    only(form)
-    build = compile(graph, "nucleo-l4r5zi", optimize="flash" if form == "coded" else "balanced", shrink=False)
+    build = compile(graph, "nucleo-l4r5zi", storage=form, shrink=False)
     kernels = {step.layer.kernel for step in build.plan.steps}
     assert {kernel.storage for kernel in kernels} == {form}
     assert {kernel.name.split("_")[1] for kernel in kernels} == {"dense", "conv2d"}
@@ -173,3 +158,60 @@ def test_stored_equals_integers(form: str, only) -> None:
     result = verify(build, samples)
     assert result.equal, result.first_difference
     assert result.board_equals_host
+
+
+def pruned_network(seed: int = 0) -> Graph:
+    """Three convolutions and two dense layers: clustered, pruned, both, 2:4, and as it was."""
+    net = Net("pruned", (1, 12, 10, 3), seed)
+    net.conv(12, (3, 3))
+    net.conv(16, (3, 3), 2)
+    net.conv(20, (1, 1))
+    net.add("reshape", ReshapeAttrs((1, 6 * 5 * 20)))
+    net.dense(40, "relu")
+    net.dense(10)
+    graph = int8(net.graph())
+    rng, tensors = np.random.default_rng(seed), dict(graph.tensors)
+    kinds = (few_codes, blocks, None, sparse_few, sparse)
+    layers = [node for node in graph.nodes if node.op in ("conv2d", "dense")]
+    for node, kind in zip(layers, kinds, strict=True):
+        if kind is not None:
+            w = tensors[node.inputs[1]]
+            tensors[w.name] = w.replace(data=kind(rng, w.shape))
+    return graph.replace(tensors=tensors)
+
+
+@pytest.mark.parametrize("board", ["nucleo-l4r5zi", "pico"])
+@pytest.mark.parametrize("options", [("speed", None), ("balanced", None), ("flash", None), ("balanced", "coded")])
+def test_mixed_network(board: str, options: tuple[str, str | None]) -> None:
+    """Each mixture gives the same bytes, and no layer's scratch memory holds a whole tensor."""
+    graph = pruned_network()
+    build = compile(graph, board, optimize=options[0], storage=options[1])
+    result = verify(build, 3)
+    assert result.equal, result.first_difference
+    for step in build.plan.steps:
+        own = step.layer
+        if own.kernel.storage in ("codebook", "coded") and own.view.node.op == "conv2d":
+            decisions = coded_scratch(own.view, 1) if own.kernel.storage == "coded" else 0
+            weights = own.view.inputs[1]
+            assert weights is not None
+            filled = -(-(weights.size // weights.shape[0]) // 4) * 4
+            halfwords = 2 if own.kernel.isa == "dsp" else 1
+            assert step.scratch_bytes - decisions <= (4 * halfwords + 1) * filled + 4  # four channels, a pixel's inputs
+    assert sum(own.stored_bytes for own in build.stored) == build.weights_bytes
+
+
+def test_optimize_saves_what_it_says() -> None:
+    graph = pruned_network()
+    builds = {name: compile(graph, "pico", optimize=name) for name in ("speed", "balanced", "flash")}
+    dense = compile(graph, "pico", optimize="speed", storage="dense")
+    weights = {name: build.weights_bytes for name, build in builds.items()}
+    counts = {name: build.run().instructions for name, build in builds.items()}
+    assert weights["flash"] <= weights["balanced"] <= weights["speed"] < dense.weights_bytes
+    assert counts["speed"] < dense.run().instructions
+    assert counts["balanced"] <= 1.15 * counts["speed"]
+    assert weights["flash"] < 0.5 * dense.weights_bytes
+
+
+def test_unknown_storage_is_refused() -> None:
+    with pytest.raises(UsageError, match="storage 'zip' is not known: use dense, codebook"):
+        compile(pruned_network(), "pico", storage="zip")
