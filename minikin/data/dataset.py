@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,10 +42,15 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         return self.x_train.shape[1:]
 
+    def with_test(self, x: np.ndarray, y: np.ndarray) -> Dataset:
+        """The same with another test part."""
+        return replace(self, x_test=x, y_test=y)
+
     def __str__(self) -> str:
         shape = "x".join(map(str, self.sample_shape))
+        what = f"{len(self.classes)} classes" if self.classes else "regression"
         counts = f"{len(self.x_train):,} / {len(self.x_validation):,} / {len(self.x_test):,}"
-        return f"{self.name}: {shape}, {len(self.classes)} classes, {counts} to train / validate / test"
+        return f"{self.name}: {shape}, {what}, {counts} to train / validate / test"
 
 
 def stratified_split(y: np.ndarray, parts: tuple[float, ...], seed: int) -> list[np.ndarray]:
@@ -61,3 +66,16 @@ def stratified_split(y: np.ndarray, parts: tuple[float, ...], seed: int) -> list
         for piece, indices in zip(pieces, np.split(members, cuts), strict=True):
             piece.append(indices)
     return [generator.permutation(np.concatenate(piece)) for piece in pieces]
+
+
+def group_split(groups: Sequence[str], parts: tuple[float, ...], seed: int) -> list[np.ndarray]:
+    """Indices of len(parts) + 1 disjoint parts of about those shares; all samples of a group (a speaker) are in one part.
+
+    The same seed and groups give the same split, whatever the order of the samples.
+    """
+    names, member, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    middle = (np.cumsum(counts[order]) - counts[order] / 2) / len(member)  # of the group, in the row of all samples
+    part_of = np.empty(len(names), np.int64)
+    part_of[order] = np.searchsorted(np.cumsum(parts), middle)
+    return [np.flatnonzero(part_of[member] == part) for part in range(len(parts) + 1)]

@@ -1,4 +1,4 @@
-"""Downloads of gzipped files: hashed after unpacking, cached, resumed where they broke off."""
+"""Downloads: hashed, cached, resumed where they broke off."""
 
 from __future__ import annotations
 
@@ -24,17 +24,26 @@ def fetch_gzip(urls: Sequence[str], sha256: str, unpacked_bytes: int, target: Pa
     The hash is that of the unpacked bytes, as mirrors pack differently. What arrived before a connection broke stays in
     a .part file beside it, one for each URL, and the next call goes on from there. Raises DataError.
     """
+    return _fetch(urls, sha256, target, unpacked_bytes, unpack=True)
+
+
+def fetch(urls: Sequence[str], known_hash: str, limit: int, target: Path) -> Path:
+    """The file at `target` as it is served, of at most `limit` bytes; else as `fetch_gzip`. `known_hash` may be "md5:..."."""
+    return _fetch(urls, known_hash, target, limit, unpack=False)
+
+
+def _fetch(urls: Sequence[str], known_hash: str, target: Path, limit: int, unpack: bool) -> Path:
     import pooch
 
     def download(url: str, output: Any, _: Any) -> None:
-        _download(url, Path(str(output)), target, unpacked_bytes)
+        _download(url, Path(str(output)), target, limit, unpack)
 
     problem = ""
     for url in urls:
         try:
             pooch.retrieve(
                 url,
-                known_hash=sha256,
+                known_hash=known_hash,
                 fname=target.name,
                 path=target.parent,
                 downloader=cast(Any, download),  # its protocol's parameter names are not the ones that are passed
@@ -61,12 +70,15 @@ def read_gzip(path: Path, limit: int) -> bytes:
     return data
 
 
-def _download(url: str, output: Path, target: Path, unpacked_bytes: int) -> None:
-    """pooch's downloader: `url` to `output`, unpacked, by way of a .part file that outlives a broken connection."""
+def _download(url: str, output: Path, target: Path, limit: int, unpack: bool) -> None:
+    """pooch's downloader: `url` to `output`, by way of a .part file that outlives a broken connection."""
     part = target.with_name(f"{target.name}.{zlib.crc32(url.encode()):08x}.part")
-    _receive(url, part, unpacked_bytes + SLACK_BYTES)
+    _receive(url, part, limit + SLACK_BYTES)
+    if not unpack:
+        part.replace(output)
+        return
     try:
-        output.write_bytes(read_gzip(part, unpacked_bytes))
+        output.write_bytes(read_gzip(part, limit))
     except DataError as error:
         raise ValueError(str(error)) from error
     finally:

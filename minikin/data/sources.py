@@ -1,16 +1,16 @@
-"""Data sets by name: scikit-learn's bundled digits, MNIST."""
+"""Small images by name: scikit-learn's bundled digits, MNIST, Fashion-MNIST."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minikin.data.dataset import Dataset, stratified_split
-from minikin.data.download import fetch_gzip, read_gzip
+from minikin.data.download import fetch, fetch_gzip, read_gzip
 from minikin.errors import DataError, UsageError
 
 DIGITS = tuple("0123456789")
@@ -24,11 +24,11 @@ MNIST_MIRRORS = (
 
 @dataclass(frozen=True)
 class IdxFile:
-    """One of MNIST's files: its shape, and the SHA-256 of its unpacked bytes."""
+    """One of MNIST's files: its shape, and its hash: of the unpacked bytes, or, as "md5:...", of the .gz."""
 
     name: str
     shape: tuple[int, ...]
-    sha256: str
+    hash: str
 
     @property
     def nbytes(self) -> int:
@@ -53,6 +53,24 @@ MNIST_FILES = (
     ),
     IdxFile("t10k-labels-idx1-ubyte", (10000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 )
+FASHION_MIRRORS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+FASHION_FILES = tuple(
+    replace(file, hash=f"md5:{md5}")
+    for file, md5 in zip(
+        MNIST_FILES,
+        (
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        strict=True,
+    )
+)
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 
 
 def digits(seed: int = SPLIT_SEED) -> Dataset:
@@ -76,37 +94,50 @@ def mnist(download: bool = False) -> Dataset:
 
     Reads MINIKIN_DATA/mnist, then the cache; with `download` it fetches what is missing into it. Raises DataError.
     """
-    x, y, x_test, y_test = (_read_idx(file, _find(file, download)) for file in MNIST_FILES)
-    y, y_test = y.astype(np.int64), y_test.astype(np.int64)
-    train = len(y) - len(y) // VALIDATION_SHARE
-    x, x_test = _pixels(x), _pixels(x_test)
-    return Dataset("mnist", x[:train], y[:train], x[train:], y[train:], x_test, y_test, DIGITS)
+    return _idx_dataset("mnist", MNIST_FILES, MNIST_MIRRORS, DIGITS, download)
 
 
-def mnist_folders() -> tuple[Path, ...]:
-    """Where MNIST is looked for; the last is the cache, which downloads fill."""
+def fashion_mnist(download: bool = False) -> Dataset:
+    """Fashion-MNIST, in MNIST's shape and split the same way; reads MINIKIN_DATA/fashion_mnist."""
+    return _idx_dataset("fashion_mnist", FASHION_FILES, FASHION_MIRRORS, FASHION, download)
+
+
+def data_folders(name: str) -> tuple[Path, ...]:
+    """Where a data set is looked for; the last is the cache, which downloads fill."""
     import pooch
 
     given = os.environ.get("MINIKIN_DATA")
-    return (*([Path(given) / "mnist"] if given else []), Path(pooch.os_cache("minikin")) / "mnist")
+    return (*([Path(given) / name] if given else []), Path(pooch.os_cache("minikin")) / name)
+
+
+def _idx_dataset(
+    name: str, files: tuple[IdxFile, ...], mirrors: tuple[str, ...], classes: tuple[str, ...], download: bool
+) -> Dataset:
+    x, y, x_test, y_test = (_read_idx(file, _find(file, name, mirrors, download)) for file in files)
+    y, y_test = y.astype(np.int64), y_test.astype(np.int64)
+    train = len(y) - len(y) // VALIDATION_SHARE
+    x, x_test = _pixels(x), _pixels(x_test)
+    return Dataset(name, x[:train], y[:train], x[train:], y[train:], x_test, y_test, classes)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
     return (images.astype(np.float32) / 255.0)[..., np.newaxis]
 
 
-def _find(file: IdxFile, download: bool) -> Path:
-    folders = mnist_folders()
+def _find(file: IdxFile, name: str, mirrors: tuple[str, ...], download: bool) -> Path:
+    folders = data_folders(name)
     for folder in folders:
-        for name in (file.name, f"{file.name}.gz"):
-            if (folder / name).is_file():
-                return folder / name
+        for found in (file.name, f"{file.name}.gz"):
+            if (folder / found).is_file():
+                return folder / found
     if not download:
         raise DataError(
             f"{file.name} is neither in {' nor in '.join(map(str, folders))}: set MINIKIN_DATA or give --download"
         )
-    urls = [f"{mirror}{file.name}.gz" for mirror in MNIST_MIRRORS]
-    return fetch_gzip(urls, file.sha256, file.nbytes, folders[-1] / file.name)
+    urls = [f"{mirror}{file.name}.gz" for mirror in mirrors]
+    if file.hash.startswith("md5:"):
+        return fetch(urls, file.hash, file.nbytes, folders[-1] / f"{file.name}.gz")
+    return fetch_gzip(urls, file.hash, file.nbytes, folders[-1] / file.name)
 
 
 def _read_idx(file: IdxFile, path: Path) -> np.ndarray:

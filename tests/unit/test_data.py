@@ -15,6 +15,7 @@ import pytest
 
 from minikin.data import Dataset, digits, mnist, sources
 from minikin.data.dataset import stratified_split
+from minikin.data.download import fetch as fetch_file
 from minikin.data.download import fetch_gzip, read_gzip
 from minikin.errors import DataError
 
@@ -71,7 +72,7 @@ def small_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         file = replace(file, shape=(50 if "train" in file.name else 20, *file.shape[1:]))
         values = rng.integers(0, 256 if len(file.shape) > 1 else 10, file.shape, np.uint8)
         data = bytes((0, 0, 8, len(file.shape))) + np.array(file.shape, ">i4").tobytes() + values.tobytes()
-        files.append(replace(file, sha256=hashlib.sha256(data).hexdigest()))
+        files.append(replace(file, hash=hashlib.sha256(data).hexdigest()))
         (folder / f"{file.name}.gz").write_bytes(gzip.compress(data, 1))
     monkeypatch.setattr(sources, "MNIST_FILES", tuple(files))
     monkeypatch.setenv("MINIKIN_DATA", str(tmp_path / "data"))
@@ -123,9 +124,9 @@ def test_the_real_mnist(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIKIN_DATA", str(shared / "data"))
     for file in sources.MNIST_FILES:
         data = read_gzip(shared / "data" / "mnist" / f"{file.name}.gz", file.nbytes)
-        assert hashlib.sha256(data).hexdigest() == file.sha256
+        assert hashlib.sha256(data).hexdigest() == file.hash
     labels = sources.MNIST_FILES[3]
-    assert sources._read_idx(labels, sources._find(labels, False))[:5].tolist() == [7, 2, 1, 0, 4]
+    assert sources._read_idx(labels, sources._find(labels, "mnist", (), False))[:5].tolist() == [7, 2, 1, 0, 4]
 
 
 # Downloads
@@ -246,6 +247,15 @@ def test_offline_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x could not be downloaded.*put the file into") as raised:
         fetch_gzip(["http://127.0.0.1:1/x.gz"], SHA256, len(PLAIN), tmp_path / "x")
     assert "\n" not in str(raised.value)
+
+
+def test_files_are_kept_as_they_are_served(server: Server, tmp_path: Path) -> None:
+    server.files["/x.gz"] = PACKED
+    md5 = hashlib.md5(PACKED).hexdigest()
+    assert fetch_file([f"{server.url}/x.gz"], f"md5:{md5}", len(PACKED), tmp_path / "x.gz").read_bytes() == PACKED
+    assert [p.name for p in tmp_path.iterdir()] == ["x.gz"]
+    with pytest.raises(DataError, match="hash"):
+        fetch_file([f"{server.url}/x.gz"], "md5:" + "0" * 32, len(PACKED), tmp_path / "y.gz")
 
 
 def test_mnist_downloads_what_is_missing(
