@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from minikin.graph import View
-from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
+from minikin.ops.opdef import Field, Kernel, Scratch, activation_range, table
 from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
@@ -15,8 +15,8 @@ LANES = 16
 """Bytes of a vector."""
 GROUP = 4
 """Output channels that are computed together."""
-TAPS = 4
-"""Largest side of a kernel that one vector holds."""
+TILE = 4
+"""Rows and columns of a depthwise kernel that one vector holds."""
 SCRATCH_BYTES = 2048
 """What depthwise_conv2d takes for interleaved rows where more channels at a time would save instructions only."""
 
@@ -42,8 +42,8 @@ def pack_groups(channels: PackedChannels) -> np.ndarray:
     return np.concatenate([bias, words, mult, shifts], axis=1).astype(np.int32).reshape(-1)
 
 
-def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
-    """How the outputs are made of the sums, and the stream."""
+def output_fields(view: View) -> dict[str, Field]:
+    """How the outputs are made of the sums."""
     lo, hi = activation_range(view, view.attrs.activation)
     offset = quant_of(view.y).zero_point
     return {
@@ -51,7 +51,6 @@ def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
         "is_signed": int(lo < offset),
         "act_min": lo,
         "act_max": hi,
-        "stream": pack_groups(channels),
     }
 
 
@@ -115,24 +114,30 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
         "copied": -1 if copied is None else copied,
         "out_ch": view.y.shape[3],
         "vectors": conv_vectors(view),
-        **output_fields(view, packed_channels(view, window_weights(view))),
+        **output_fields(view),
+        "stream": pack_groups(packed_channels(view, window_weights(view))),
         "buffer": Scratch() if conv_scratch(view, 1) else None,
     }
 
 
-def tap_weights(view: View) -> np.ndarray:
-    """[channels, 4 columns x 4 rows], zero where there is no tap."""
-    w = np.asarray(weights_of(view).data)[0]
-    padded = np.zeros((TAPS, TAPS, w.shape[2]), np.int8)
-    padded[: w.shape[0], : w.shape[1]] = w
-    return padded.transpose(2, 1, 0).reshape(-1, LANES)
+def tile_weights(view: View) -> np.ndarray:
+    """[channels, tiles x 4 columns x 4 rows], zero where there is no tap; tiles by rows, then by columns."""
+    w = padded_to(padded_to(np.asarray(weights_of(view).data)[0], TILE, 0), TILE, 1)
+    tiles = w.reshape(w.shape[0] // TILE, TILE, w.shape[1] // TILE, TILE, -1)
+    return tiles.transpose(4, 0, 2, 3, 1).reshape(w.shape[2], -1)
 
 
 def takes_depthwise(view: View) -> bool:
-    """int8 with kernels of up to 4x4, one output channel for each, with output multipliers below a half."""
-    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or max(conv_window(view).kernel) > TAPS:
+    """int8, one output channel for each input channel, with output multipliers below a half."""
+    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3]:
         return False
-    return packed_channels(view, tap_weights(view)).exact
+    return packed_channels(view, tile_weights(view)).exact
+
+
+def tile_counts(view: View) -> tuple[int, int]:
+    """Tiles below each other, and side by side."""
+    rows, columns = conv_window(view).kernel
+    return filled(rows, TILE) // TILE, filled(columns, TILE) // TILE
 
 
 def depthwise_columns(view: View) -> int:
@@ -141,18 +146,33 @@ def depthwise_columns(view: View) -> int:
     return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.extent[1]
 
 
+def interleaved_columns(view: View) -> int:
+    """Columns in scratch memory: of each four rows those that a row of outputs reads; behind, those that tiles read besides."""
+    rows, columns = tile_counts(view)
+    geometry = conv_window(view)
+    return rows * depthwise_columns(view) + (TILE * columns - geometry.kernel[1]) * geometry.dilation[1]
+
+
 def depthwise_block(view: View) -> int:
     """Channels that are interleaved together: within SCRATCH_BYTES, at least 16."""
-    most = SCRATCH_BYTES // (4 * depthwise_columns(view)) // LANES * LANES
+    most = SCRATCH_BYTES // (4 * interleaved_columns(view)) // LANES * LANES
     return max(LANES, min(most, filled(view.x.shape[3], LANES)))
 
 
 def depthwise_scratch(view: View, rows: int) -> int:
-    return LANES + 4 * depthwise_columns(view) * depthwise_block(view)
+    return LANES + 4 * interleaved_columns(view) * depthwise_block(view)
+
+
+def tile_steps(view: View) -> np.ndarray:
+    (rows, columns), width = tile_counts(view), 4 * depthwise_block(view)
+    across, down = TILE * conv_window(view).dilation[1] * width, depthwise_columns(view) * width
+    at = np.array([row * down + column * across for row in range(rows) for column in range(columns)] + [4 * GROUP])
+    return np.diff(at).astype(np.int32)
 
 
 def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h", "kernel_w")
+    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h")
+    steps = tile_steps(view)
     return {
         "in_w": fields["in_w"],
         "channels": view.x.shape[3],
@@ -161,7 +181,10 @@ def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
         "columns": depthwise_columns(view),
         "block": depthwise_block(view),
         "zero": quant_of(view.x).zero_point,
-        **output_fields(view, packed_channels(view, tap_weights(view))),
+        **output_fields(view),
+        "tiles": len(steps),
+        "tile_steps": table(steps),
+        "stream": pack_groups(packed_channels(view, tile_weights(view))),
         "buffer": Scratch("int32_t"),
     }
 
@@ -203,7 +226,8 @@ def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     return {
         **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
         "vectors": filled(weights_of(view).shape[1], LANES) // LANES,
-        **output_fields(view, packed_channels(view, np.asarray(weights_of(view).data))),
+        **output_fields(view),
+        "stream": pack_groups(packed_channels(view, np.asarray(weights_of(view).data))),
         "filled": Scratch() if dense_scratch(view, 1) else None,
     }
 

@@ -38,9 +38,11 @@ def wide_layer(op: str, seed: int) -> Graph:
     if op == "add":
         return layer(op, BinaryAttrs(act), (1, 2, 3, channels), [], rng)
     width, height = int(rng.integers(3, 12)), int(rng.integers(3, 7))
-    kernel = tuple(int(k) for k in rng.integers(1, 4, 2))
+    kernel = tuple(int(k) for k in rng.integers(1, 4 if op == "conv2d" or seed % 3 else 7, 2))
     stride = tuple(int(s) for s in rng.integers(1, 4, 2))
     padding = tuple(int(p) for p in rng.integers(0, 3, 4)) if rng.random() < 0.6 else (0, 0, 0, 0)
+    if max(kernel) > 3:
+        padding = (2, 2, 2, 2)
     attrs = {"stride": stride, "padding": padding, "activation": act}
     if op == "conv2d":
         constants = [weights(rng, (units, *kernel, channels), 0, units), bias(rng, units)]
