@@ -11,6 +11,7 @@
  * they do not matter (MK_MVE_RELU).
  */
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#include <arm_mve.h>
 #define MK_MVE 1
 #else
 #define MK_MVE 0
@@ -72,3 +73,32 @@ static inline void mk_mve_copy_runs(int8_t *to, int step, const int8_t *from, in
 static inline void mk_mve_fill_runs(int8_t *to, int step, int size, int count, int32_t value) {
     for (; count > 0; --count, to += step) mk_fill_s8(to, (int8_t)value, size);
 }
+
+/* sums[c] += the row's inputs of channel c; `first` starts the sums at `start`. */
+#if MK_MVE
+__attribute__((unused)) static void mk_mve_sum_row_s8(int32_t *sums, const int8_t *in, int width, int channels,
+                                                      int32_t start, int first) {
+    const int step = channels;
+    for (; channels >= 16; channels -= 16, sums += 16, in += 16) {
+        int32x4_t a = vdupq_n_s32(start), b = a, c = a, d = a;
+        if (!first) a = vldrwq_s32(sums), b = vldrwq_s32(sums + 4), c = vldrwq_s32(sums + 8), d = vldrwq_s32(sums + 12);
+        const int8_t *x = in;
+        for (int i = width; i > 0; --i, x += step) {
+            a = vaddq_s32(a, vldrbq_s32(x)), b = vaddq_s32(b, vldrbq_s32(x + 4));
+            c = vaddq_s32(c, vldrbq_s32(x + 8)), d = vaddq_s32(d, vldrbq_s32(x + 12));
+        }
+        vstrwq_s32(sums, a), vstrwq_s32(sums + 4, b), vstrwq_s32(sums + 8, c), vstrwq_s32(sums + 12, d);
+    }
+    for (; channels > 0; channels -= 4, sums += 4, in += 4) {
+        const mve_pred16_t lanes = vctp32q((uint32_t)channels);
+        int32x4_t a = first ? vdupq_n_s32(start) : vldrwq_z_s32(sums, lanes);
+        const int8_t *x = in;
+        for (int i = width; i > 0; --i, x += step) a = vaddq_s32(a, vldrbq_z_s32(x, lanes));
+        vstrwq_p_s32(sums, a, lanes);
+    }
+}
+#else
+static inline void mk_mve_sum_row_s8(int32_t *sums, const int8_t *in, int width, int channels, int32_t start, int first) {
+    mk_sum_row_s8(sums, in, width, channels, start, first);
+}
+#endif
