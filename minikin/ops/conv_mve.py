@@ -98,6 +98,13 @@ def conv_scratch(view: View, rows: int) -> int:
     return conv_columns(view) * geometry.kernel[0] * in_ch + filled(inputs, LANES) - inputs
 
 
+def run_places(view: View) -> np.ndarray:
+    """Where the bytes of adjacent columns go, as far as 8 bits reach; none where a column fills a vector."""
+    in_ch, step = view.x.shape[3], conv_window(view).kernel[0] * view.x.shape[3]
+    columns = 0 if copied_pixels(view) is not None else min(LANES // in_ch, (256 - in_ch) // step + 1)
+    return (np.arange(columns)[:, None] * step + np.arange(in_ch)).reshape(-1) if columns > 1 else np.zeros(0, np.int64)
+
+
 def conv_rows(view: View) -> int:
     """Enough pixels for a call, an even number of them."""
     width = view.y.shape[2]
@@ -106,12 +113,14 @@ def conv_rows(view: View) -> int:
 
 def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h", "kernel_w")
-    copied = copied_pixels(view)
+    copied, places = copied_pixels(view), run_places(view)
     return {
         **{name: fields[name] for name in kept},
         "zero": quant_of(view.x).zero_point,
         "columns": conv_columns(view),
         "copied": -1 if copied is None else copied,
+        "run": len(places),
+        "places": table(padded_to(places, LANES, 0).astype(np.uint8).view(np.int8)) if len(places) else None,
         "out_ch": view.y.shape[3],
         "vectors": conv_vectors(view),
         **output_fields(view),
@@ -206,6 +215,7 @@ DEPTHWISE_MVE = Kernel(
     when=takes_depthwise,
     pack=pack_depthwise,
     scratch=depthwise_scratch,
+    whole_rows=lambda view: max(1, LANES // view.y.shape[2]),
 )
 
 
