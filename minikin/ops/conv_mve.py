@@ -3,6 +3,8 @@ packed (kernels/mk_mve.h)."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from minikin.graph import View
@@ -17,7 +19,7 @@ GROUP = 4
 """Output channels that are computed together."""
 TILE = 4
 """Rows and columns of a depthwise kernel that one vector holds."""
-SCRATCH_BYTES = 2048
+SCRATCH_BYTES, FAST_SCRATCH_BYTES = 1024, 2048
 """What depthwise_conv2d takes for interleaved rows where more channels at a time would save instructions only."""
 
 
@@ -162,33 +164,35 @@ def interleaved_columns(view: View) -> int:
     return rows * depthwise_columns(view) + (TILE * columns - geometry.kernel[1]) * geometry.dilation[1]
 
 
-def depthwise_block(view: View) -> int:
-    """Channels that are interleaved together: within SCRATCH_BYTES, at least 16."""
-    most = SCRATCH_BYTES // (4 * interleaved_columns(view)) // LANES * LANES
+def depthwise_block(view: View, fast: bool) -> int:
+    """Channels that are interleaved together: within the bytes above, at least 16."""
+    most = (FAST_SCRATCH_BYTES if fast else SCRATCH_BYTES) // (4 * interleaved_columns(view)) // LANES * LANES
     return max(LANES, min(most, filled(view.x.shape[3], LANES)))
 
 
-def depthwise_scratch(view: View, rows: int) -> int:
-    return LANES + 4 * interleaved_columns(view) * depthwise_block(view)
+def depthwise_scratch(view: View, rows: int, *, fast: bool) -> int:
+    return LANES + 4 * interleaved_columns(view) * depthwise_block(view, fast)
 
 
-def tile_steps(view: View) -> np.ndarray:
-    (rows, columns), width = tile_counts(view), 4 * depthwise_block(view)
+def tile_steps(view: View, block: int) -> np.ndarray:
+    """Bytes from each tile to the next, from the last to the first of the next channels."""
+    (rows, columns), width = tile_counts(view), 4 * block
     across, down = TILE * conv_window(view).dilation[1] * width, depthwise_columns(view) * width
     at = np.array([row * down + column * across for row in range(rows) for column in range(columns)] + [4 * GROUP])
     return np.diff(at).astype(np.int32)
 
 
-def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool) -> dict[str, Field]:
     geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h")
-    steps = tile_steps(view)
+    block = depthwise_block(view, fast)
+    steps = tile_steps(view, block)
     return {
         "in_w": fields["in_w"],
         "channels": view.x.shape[3],
         "out_w": fields["out_w"],
         **{name: fields[name] for name in geometry},
         "columns": depthwise_columns(view),
-        "block": depthwise_block(view),
+        "block": block,
         "zero": quant_of(view.x).zero_point,
         **output_fields(view),
         "tiles": len(steps),
@@ -208,14 +212,18 @@ CONV_MVE = Kernel(
     whole_rows=conv_rows,
 )
 
-DEPTHWISE_MVE = Kernel(
-    name="mk_depthwise_conv2d_s8_mve",
-    isa="mve",
-    uses=("mk_dsp.h", "mk_mve.h"),
-    when=takes_depthwise,
-    pack=pack_depthwise,
-    scratch=depthwise_scratch,
-    whole_rows=lambda view: max(1, LANES // view.y.shape[2]),
+DEPTHWISE_MVE = tuple(
+    Kernel(
+        name="mk_depthwise_conv2d_s8_mve",
+        isa="mve",
+        fast=fast,
+        uses=("mk_dsp.h", "mk_mve.h"),
+        when=takes_depthwise,
+        pack=partial(pack_depthwise, fast=fast),
+        scratch=partial(depthwise_scratch, fast=fast),
+        whole_rows=lambda view: max(1, LANES // view.y.shape[2]),
+    )
+    for fast in (True, False)
 )
 
 
