@@ -203,7 +203,7 @@ def _array_bytes(field: Field) -> int:
 ISAS = {"c": ("c",), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
 """The kernels that a core of each instruction set can run: Helium comes with the DSP instructions."""
 
-PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.5}
+PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.2}
 """About how many instructions a multiply-accumulate of dense int8 weights takes on each instruction set."""
 
 OPS: dict[str, OpDef] = {}
