@@ -11,6 +11,7 @@
  * they do not matter (MK_MVE_RELU).
  */
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#include <arm_mve.h>
 #define MK_MVE 1
 #else
 #define MK_MVE 0
@@ -69,6 +70,59 @@ static inline void mk_mve_copy_runs(int8_t *to, int step, const int8_t *from, in
 #endif
 
 /* Fill `count` runs of `size` bytes at places `step` apart. */
+#if MK_MVE
+MK_ASM void mk_mve_fill_runs(MK_ARG int8_t *to, MK_ARG int step, MK_ARG int size, MK_ARG int count, MK_ARG int32_t value) {
+    __asm__("push {r4, lr}\n ldr r4, [sp, #8]\n vdup.8 q0, r4\n cmp r3, #0\n ble 9f\n cmp r2, #0\n ble 9f\n"
+            "1: vctp.8 r2\n mov r12, r0\n dls lr, r3\n"
+            "2: vpst\n vstrbt.8 q0, [r12]\n add r12, r1\n le lr, 2b\n"
+            "adds r0, #16\n subs r2, #16\n bgt 1b\n 9: pop {r4, pc}\n");
+}
+#else
 static inline void mk_mve_fill_runs(int8_t *to, int step, int size, int count, int32_t value) {
     for (; count > 0; --count, to += step) mk_fill_s8(to, (int8_t)value, size);
 }
+#endif
+
+/* Copy `bytes` bytes, `size` at a time: the i-th of each run to places[i], unsigned, counted from `step` behind the run before. */
+#if MK_MVE
+MK_ASM void mk_mve_scatter_runs(MK_ARG int8_t *to, MK_ARG int step, MK_ARG const int8_t *from, MK_ARG int size,
+                                MK_ARG const int8_t *places, MK_ARG int bytes) {
+    __asm__("push {r4, r5, r6, r7, lr}\n ldrd r4, r5, [sp, #20]\n vldrb.u8 q1, [r4]\n udiv r6, r5, r3\n mls r7, r6, r3, r5\n"
+            "vctp.8 r3\n wls lr, r6, 2f\n"
+            "1: vpstt\n vldrbt.u8 q0, [r2]\n vstrbt.8 q0, [r0, q1]\n add r2, r3\n add r0, r1\n le lr, 1b\n"
+            "2: vctp.8 r7\n vpstt\n vldrbt.u8 q0, [r2]\n vstrbt.8 q0, [r0, q1]\n pop {r4, r5, r6, r7, pc}\n");
+}
+#else
+static inline void mk_mve_scatter_runs(int8_t *to, int step, const int8_t *from, int size, const int8_t *places, int bytes) {
+    for (int i = 0; i < bytes; ++i) to[i / size * step + (uint8_t)places[i % size]] = from[i];
+}
+#endif
+
+/* sums[c] += the row's inputs of channel c; `first` starts the sums at `start`. */
+#if MK_MVE
+__attribute__((unused)) static void mk_mve_sum_row_s8(int32_t *sums, const int8_t *in, int width, int channels,
+                                                      int32_t start, int first) {
+    const int step = channels;
+    for (; channels >= 16; channels -= 16, sums += 16, in += 16) {
+        int32x4_t a = vdupq_n_s32(start), b = a, c = a, d = a;
+        if (!first) a = vldrwq_s32(sums), b = vldrwq_s32(sums + 4), c = vldrwq_s32(sums + 8), d = vldrwq_s32(sums + 12);
+        const int8_t *x = in;
+        for (int i = width; i > 0; --i, x += step) {
+            a = vaddq_s32(a, vldrbq_s32(x)), b = vaddq_s32(b, vldrbq_s32(x + 4));
+            c = vaddq_s32(c, vldrbq_s32(x + 8)), d = vaddq_s32(d, vldrbq_s32(x + 12));
+        }
+        vstrwq_s32(sums, a), vstrwq_s32(sums + 4, b), vstrwq_s32(sums + 8, c), vstrwq_s32(sums + 12, d);
+    }
+    for (; channels > 0; channels -= 4, sums += 4, in += 4) {
+        const mve_pred16_t lanes = vctp32q((uint32_t)channels);
+        int32x4_t a = first ? vdupq_n_s32(start) : vldrwq_z_s32(sums, lanes);
+        const int8_t *x = in;
+        for (int i = width; i > 0; --i, x += step) a = vaddq_s32(a, vldrbq_z_s32(x, lanes));
+        vstrwq_p_s32(sums, a, lanes);
+    }
+}
+#else
+static inline void mk_mve_sum_row_s8(int32_t *sums, const int8_t *in, int width, int channels, int32_t start, int first) {
+    mk_sum_row_s8(sums, in, width, channels, start, first);
+}
+#endif

@@ -411,7 +411,7 @@ depthwise_conv2d = OpDef(
     interval=interval_meaning(convolve_depthwise),
     pad=pad,
     kernels=(
-        DEPTHWISE_MVE,
+        *DEPTHWISE_MVE,
         *(
             Kernel(
                 name="mk_depthwise_conv2d_s8_dsp",

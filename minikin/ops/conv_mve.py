@@ -3,10 +3,12 @@ packed (kernels/mk_mve.h)."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from minikin.graph import View
-from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
+from minikin.ops.opdef import Field, Kernel, Scratch, activation_range, table
 from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
@@ -15,9 +17,9 @@ LANES = 16
 """Bytes of a vector."""
 GROUP = 4
 """Output channels that are computed together."""
-TAPS = 4
-"""Largest side of a kernel that one vector holds."""
-SCRATCH_BYTES = 2048
+TILE = 4
+"""Rows and columns of a depthwise kernel that one vector holds."""
+SCRATCH_BYTES, FAST_SCRATCH_BYTES = 1024, 2048
 """What depthwise_conv2d takes for interleaved rows where more channels at a time would save instructions only."""
 
 
@@ -42,8 +44,8 @@ def pack_groups(channels: PackedChannels) -> np.ndarray:
     return np.concatenate([bias, words, mult, shifts], axis=1).astype(np.int32).reshape(-1)
 
 
-def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
-    """How the outputs are made of the sums, and the stream."""
+def output_fields(view: View) -> dict[str, Field]:
+    """How the outputs are made of the sums."""
     lo, hi = activation_range(view, view.attrs.activation)
     offset = quant_of(view.y).zero_point
     return {
@@ -51,7 +53,6 @@ def output_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
         "is_signed": int(lo < offset),
         "act_min": lo,
         "act_max": hi,
-        "stream": pack_groups(channels),
     }
 
 
@@ -99,6 +100,13 @@ def conv_scratch(view: View, rows: int) -> int:
     return conv_columns(view) * geometry.kernel[0] * in_ch + filled(inputs, LANES) - inputs
 
 
+def run_places(view: View) -> np.ndarray:
+    """Where the bytes of adjacent columns go, as far as 8 bits reach; none where a column fills a vector."""
+    in_ch, step = view.x.shape[3], conv_window(view).kernel[0] * view.x.shape[3]
+    columns = 0 if copied_pixels(view) is not None else min(LANES // in_ch, (256 - in_ch) // step + 1)
+    return (np.arange(columns)[:, None] * step + np.arange(in_ch)).reshape(-1) if columns > 1 else np.zeros(0, np.int64)
+
+
 def conv_rows(view: View) -> int:
     """Enough pixels for a call, an even number of them."""
     width = view.y.shape[2]
@@ -107,32 +115,40 @@ def conv_rows(view: View) -> int:
 
 def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h", "kernel_w")
-    copied = copied_pixels(view)
+    copied, places = copied_pixels(view), run_places(view)
     return {
         **{name: fields[name] for name in kept},
         "zero": quant_of(view.x).zero_point,
         "columns": conv_columns(view),
         "copied": -1 if copied is None else copied,
+        "run": len(places),
+        "places": table(padded_to(places, LANES, 0).astype(np.uint8).view(np.int8)) if len(places) else None,
         "out_ch": view.y.shape[3],
         "vectors": conv_vectors(view),
-        **output_fields(view, packed_channels(view, window_weights(view))),
+        **output_fields(view),
+        "stream": pack_groups(packed_channels(view, window_weights(view))),
         "buffer": Scratch() if conv_scratch(view, 1) else None,
     }
 
 
-def tap_weights(view: View) -> np.ndarray:
-    """[channels, 4 columns x 4 rows], zero where there is no tap."""
-    w = np.asarray(weights_of(view).data)[0]
-    padded = np.zeros((TAPS, TAPS, w.shape[2]), np.int8)
-    padded[: w.shape[0], : w.shape[1]] = w
-    return padded.transpose(2, 1, 0).reshape(-1, LANES)
+def tile_weights(view: View) -> np.ndarray:
+    """[channels, tiles x 4 columns x 4 rows], zero where there is no tap; tiles by rows, then by columns."""
+    w = padded_to(padded_to(np.asarray(weights_of(view).data)[0], TILE, 0), TILE, 1)
+    tiles = w.reshape(w.shape[0] // TILE, TILE, w.shape[1] // TILE, TILE, -1)
+    return tiles.transpose(4, 0, 2, 3, 1).reshape(w.shape[2], -1)
 
 
 def takes_depthwise(view: View) -> bool:
-    """int8 with kernels of up to 4x4, one output channel for each, with output multipliers below a half."""
-    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or max(conv_window(view).kernel) > TAPS:
+    """int8, one output channel for each input channel, with output multipliers below a half."""
+    if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3]:
         return False
-    return packed_channels(view, tap_weights(view)).exact
+    return packed_channels(view, tile_weights(view)).exact
+
+
+def tile_counts(view: View) -> tuple[int, int]:
+    """Tiles below each other, and side by side."""
+    rows, columns = conv_window(view).kernel
+    return filled(rows, TILE) // TILE, filled(columns, TILE) // TILE
 
 
 def depthwise_columns(view: View) -> int:
@@ -141,27 +157,47 @@ def depthwise_columns(view: View) -> int:
     return (view.y.shape[2] - 1) * geometry.stride[1] + geometry.extent[1]
 
 
-def depthwise_block(view: View) -> int:
-    """Channels that are interleaved together: within SCRATCH_BYTES, at least 16."""
-    most = SCRATCH_BYTES // (4 * depthwise_columns(view)) // LANES * LANES
+def interleaved_columns(view: View) -> int:
+    """Columns in scratch memory: of each four rows those that a row of outputs reads; behind, those that tiles read besides."""
+    rows, columns = tile_counts(view)
+    geometry = conv_window(view)
+    return rows * depthwise_columns(view) + (TILE * columns - geometry.kernel[1]) * geometry.dilation[1]
+
+
+def depthwise_block(view: View, fast: bool) -> int:
+    """Channels that are interleaved together: within the bytes above, at least 16."""
+    most = (FAST_SCRATCH_BYTES if fast else SCRATCH_BYTES) // (4 * interleaved_columns(view)) // LANES * LANES
     return max(LANES, min(most, filled(view.x.shape[3], LANES)))
 
 
-def depthwise_scratch(view: View, rows: int) -> int:
-    return LANES + 4 * depthwise_columns(view) * depthwise_block(view)
+def depthwise_scratch(view: View, rows: int, *, fast: bool) -> int:
+    return LANES + 4 * interleaved_columns(view) * depthwise_block(view, fast)
 
 
-def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h", "kernel_w")
+def tile_steps(view: View, block: int) -> np.ndarray:
+    """Bytes from each tile to the next, from the last to the first of the next channels."""
+    (rows, columns), width = tile_counts(view), 4 * block
+    across, down = TILE * conv_window(view).dilation[1] * width, depthwise_columns(view) * width
+    at = np.array([row * down + column * across for row in range(rows) for column in range(columns)] + [4 * GROUP])
+    return np.diff(at).astype(np.int32)
+
+
+def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool) -> dict[str, Field]:
+    geometry = ("stride_h", "stride_w", "pad_left", "dilation_w", "dilation_h", "kernel_h")
+    block = depthwise_block(view, fast)
+    steps = tile_steps(view, block)
     return {
         "in_w": fields["in_w"],
         "channels": view.x.shape[3],
         "out_w": fields["out_w"],
         **{name: fields[name] for name in geometry},
         "columns": depthwise_columns(view),
-        "block": depthwise_block(view),
+        "block": block,
         "zero": quant_of(view.x).zero_point,
-        **output_fields(view, packed_channels(view, tap_weights(view))),
+        **output_fields(view),
+        "tiles": len(steps),
+        "tile_steps": table(steps),
+        "stream": pack_groups(packed_channels(view, tile_weights(view))),
         "buffer": Scratch("int32_t"),
     }
 
@@ -176,13 +212,18 @@ CONV_MVE = Kernel(
     whole_rows=conv_rows,
 )
 
-DEPTHWISE_MVE = Kernel(
-    name="mk_depthwise_conv2d_s8_mve",
-    isa="mve",
-    uses=("mk_dsp.h", "mk_mve.h"),
-    when=takes_depthwise,
-    pack=pack_depthwise,
-    scratch=depthwise_scratch,
+DEPTHWISE_MVE = tuple(
+    Kernel(
+        name="mk_depthwise_conv2d_s8_mve",
+        isa="mve",
+        fast=fast,
+        uses=("mk_dsp.h", "mk_mve.h"),
+        when=takes_depthwise,
+        pack=partial(pack_depthwise, fast=fast),
+        scratch=partial(depthwise_scratch, fast=fast),
+        whole_rows=lambda view: max(1, LANES // view.y.shape[2]),
+    )
+    for fast in (True, False)
 )
 
 
@@ -203,7 +244,8 @@ def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     return {
         **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
         "vectors": filled(weights_of(view).shape[1], LANES) // LANES,
-        **output_fields(view, packed_channels(view, np.asarray(weights_of(view).data))),
+        **output_fields(view),
+        "stream": pack_groups(packed_channels(view, np.asarray(weights_of(view).data))),
         "filled": Scratch() if dense_scratch(view, 1) else None,
     }
 

@@ -49,10 +49,10 @@ class Kernel:
     where in[i] points to the i-th of the input rows that OpDef.rows asks for, or is null outside the frame (padding), and
     the output rows are contiguous. `rows(view)` is how many it likes to compute in one call (narrow images want several, so
     that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
-    headers that it shares with other kernels; one that is `fast` takes flash for speed. `storage` is the form in which it
-    reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel, `instructions` about how
-    many it takes for a node (None: those of dense weights on its instruction set). A frame kernel (OpDef.rows gives None)
-    computes a whole tensor:
+    headers that it shares with other kernels; one that is `fast` takes flash or scratch memory for speed. `storage` is the
+    form in which it reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel,
+    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set). A frame kernel
+    (OpDef.rows gives None) computes a whole tensor:
 
         void NAME(const struct STRUCT *p, const T *in, [const T *in1,] T *out, [T *out1])
 
@@ -208,7 +208,7 @@ def _array_bytes(field: Field) -> int:
 ISAS = {"c": ("c",), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
 """The kernels that a core of each instruction set can run: Helium comes with the DSP instructions."""
 
-PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.5}
+PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.2}
 """About how many instructions a multiply-accumulate of dense int8 weights takes on each instruction set."""
 
 OPS: dict[str, OpDef] = {}

@@ -359,6 +359,15 @@ avg_pool2d = OpDef(
     out_quant=same_quant,
     kernels=(
         Kernel(
+            name="mk_avg_pool2d_global_s8_mve",
+            isa="mve",
+            uses=("mk_dsp.h", "mk_mve.h"),
+            when=lambda view: is_dtype("int8")(view) and is_global(view),
+            pack=pack_global,
+            scratch=sums_scratch,
+            folds=True,
+        ),
+        Kernel(
             name="mk_avg_pool2d_global_s8",
             when=lambda view: is_dtype("int8")(view) and is_global(view),
             pack=pack_global,
@@ -392,6 +401,7 @@ max_pool2d = OpDef(
     emit=emit_pool,
     out_quant=same_quant,
     kernels=(
+        Kernel(name="mk_max_pool2d_s8_mve", isa="mve", uses=("mk_dsp.h", "mk_mve.h"), when=is_dtype("int8")),
         Kernel(name="mk_max_pool2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_max_pool2d_f32", when=is_dtype("float32")),
     ),
@@ -411,6 +421,15 @@ mean = OpDef(
     to_torch=mean_to_torch,
     emit=emit_mean,
     kernels=(
+        Kernel(
+            name="mk_mean_global_s8_mve",
+            isa="mve",
+            uses=("mk_dsp.h", "mk_mve.h"),
+            when=lambda view: is_dtype("int8")(view) and is_mean_of_frame(view),
+            pack=pack_mean_of_frame,
+            scratch=sums_scratch,
+            folds=True,
+        ),
         Kernel(
             name="mk_mean_global_s8",
             when=lambda view: is_dtype("int8")(view) and is_mean_of_frame(view),

@@ -70,6 +70,7 @@ class Disassembler:
 
     def __init__(self, firmware: Firmware, core: Core):
         self._segments = firmware.segments
+        self._has_helium = core.isa == "mve"
         self._is_riscv = core.family == "riscv"
         if self._is_riscv:
             self._capstone = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV32 | capstone.CS_MODE_RISCVC)
@@ -98,9 +99,11 @@ class Disassembler:
         code, at = self._bytes(address, size), 0
         while at < size:
             length = self._length(code[at : at + 2])
-            found = next(self._capstone.disasm(code[at : at + length], address + at, 1), None)
-            if found is None:
-                yield Instruction(address + at, f".inst 0x{code[at : at + length][::-1].hex()}", "vector")
+            own = code[at : at + length]
+            found = next(self._capstone.disasm(own, address + at, 1), None)
+            if found is None or (self._has_helium and _is_helium(own)):
+                kind = "branch" if _is_loop(own) else "vector"
+                yield Instruction(address + at, f".inst 0x{own[::-1].hex()}", kind)
             else:
                 yield self._instruction(found)
             at += length
@@ -131,6 +134,22 @@ class Disassembler:
         if self._is_riscv:
             return 4 if code[0] & 3 == 3 else 2
         return 4 if code[1] >> 3 >= 0x1D else 2
+
+
+def _is_helium(code: bytes) -> bool:
+    """Whether these bytes are in Helium's encodings, some of which are old coprocessor instructions to the disassembler.
+
+    Armv8.1-M ARM, C2.3.7: 111x 11xx with 14 or 15 in place of a coprocessor, or 111x 1111.
+    """
+    if len(code) == 2 or code[1] & 0xEC != 0xEC:
+        return False
+    return code[1] & 0x0F == 0x0F or code[3] & 0x0E == 0x0E
+
+
+def _is_loop(code: bytes) -> bool:
+    """DLS, WLS, LE and their tail-predicated forms: Armv8.1-M ARM, C2.3.3. VCTP lies among them."""
+    halves = int.from_bytes(code[:2], "little"), int.from_bytes(code[2:], "little")
+    return halves[0] & 0xFF80 == 0xF000 and (halves[1] >> 12 == 0xC or halves[1] == 0xE001)
 
 
 def _load_bytes(name: str) -> int:

@@ -5,6 +5,7 @@ import runpy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import networks
 import pytest
@@ -159,3 +160,24 @@ def test_the_verb(tmp_path):
     assert found["instructions"] == sum(found["classes"].values())
     assert found["timing"]["latency_ms_modelled"] > 0
     assert len(found["hot"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("1201 eef0", "vector"),  # VMLADAVA.S8: these are old coprocessor instructions to the disassembler
+        ("1e01 fdbc", "vector"),  # VLDRW.U32 q0, [q6, #4]!
+        ("0f04 ec10", "vector"),  # VMOV of two lanes
+        ("0540 ef26", "vector"),  # VRSHL.S32
+        ("e801 f009", "vector"),  # VCTP.8 r9
+        ("c803 f00f", "branch"),  # LE
+        ("e001 f043", "branch"),  # DLS
+        ("0055 e895", "multiple"),  # LDM
+        ("8b10 ed2d", "multiple"),  # VPUSH
+    ],
+)
+def test_helium_has_a_class(words, kind):
+    code = b"".join(int(half, 16).to_bytes(2, "little") for half in reversed(words.split()))
+    firmware = SimpleNamespace(segments=[SimpleNamespace(address=0, data=code)])
+    (instruction,) = Disassembler(firmware, get_board("corstone-300").core).block(0, 4)  # type: ignore[arg-type]
+    assert instruction.kind == kind
