@@ -35,5 +35,5 @@ MK_KERNEL static void mk_add_s8_dsp(const struct mk_add_s8_dsp *p, const int8_t 
         else
             mk_add_s8_dsp_row(p, left, right, to, 0);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

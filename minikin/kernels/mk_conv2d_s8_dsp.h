@@ -159,7 +159,7 @@ MK_KERNEL static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const i
     for (int pixels = rows * p->out_w; pixels > 0; pixels -= 2) {
         const struct mk_conv2d_s8_dsp_at a = mk_conv2d_s8_dsp_next(p, &next, &left);
         if (pixels == 1) {
-            to = mk_mat1(&mat, direct ? a.in[0] + a.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &a), to);
+            to = mk_mat1(&mat, p->form, direct ? a.in[0] + a.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &a), to);
             break;
         }
         const struct mk_conv2d_s8_dsp_at b = mk_conv2d_s8_dsp_next(p, &next, &left);
@@ -169,7 +169,7 @@ MK_KERNEL static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const i
             mk_conv2d_s8_dsp_inner(p, &a, &b);
         else
             mk_conv2d_s8_dsp_border(p, &a, &b);
-        to = mk_mat2(&mat, p->buffer, to);
+        to = mk_mat2(&mat, p->form, p->buffer, to);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

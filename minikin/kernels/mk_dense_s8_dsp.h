@@ -14,7 +14,7 @@ MK_KERNEL static void mk_dense_s8_dsp(const struct mk_dense_s8_dsp *p, const int
             int8_t *end = mk_append_s8(p->filled, in, 0, p->in_ch);
             mk_fill_s8(end, 0, 4 * p->quads - p->in_ch);
         }
-        to = mk_mat1(&mat, p->filled ? p->filled : in, to);
+        to = mk_mat1(&mat, p->form, p->filled ? p->filled : in, to);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

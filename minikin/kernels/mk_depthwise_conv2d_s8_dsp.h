@@ -197,5 +197,5 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2
             mk_dw3_row(p, in, channel, &row);
         }
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(end - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(end - out), p->act_min, p->act_max);
 }

@@ -191,32 +191,33 @@ static inline void mk_mat_bytes(const struct mk_mat_s8 *m, const int8_t *x, int8
 }
 #endif
 
-static inline void mk_mat2_groups(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out0, int8_t *out1) {
+/* `form` is that of m, apart from it so that a compiler sees where it is a constant. */
+static inline void mk_mat2_groups(const struct mk_mat_s8 *m, MK_ARG int form, const int32_t *x, int8_t *out0, int8_t *out1) {
 #if !MK_DSP
     mk_mat_words(m, x, 2, out0);
     mk_mat_words(m, x + 1, 2, out1);
 #else
 #ifdef MK_MAT_FAST
-    if (m->form == MK_MAT_FITTED) {
+    if (form == MK_MAT_FITTED) {
         mk_mat2_fitted(m, x, out0, out1);
         return;
     }
 #endif
-    (m->form == MK_MAT_RELU ? mk_mat2_relu : mk_mat2_signed)(m, x, out0, out1);
+    (form == MK_MAT_RELU ? mk_mat2_relu : mk_mat2_signed)(m, x, out0, out1);
 #endif
 }
 
-static inline void mk_mat1_groups(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
+static inline void mk_mat1_groups(const struct mk_mat_s8 *m, MK_ARG int form, const int8_t *x, int8_t *out) {
 #if !MK_DSP
     mk_mat_bytes(m, x, out);
 #else
 #ifdef MK_MAT_FAST
-    if (m->form == MK_MAT_FITTED) {
+    if (form == MK_MAT_FITTED) {
         mk_mat1_fitted(m, x, out);
         return;
     }
 #endif
-    (m->form == MK_MAT_RELU ? mk_mat1_relu : mk_mat1_signed)(m, x, out);
+    (form == MK_MAT_RELU ? mk_mat1_relu : mk_mat1_signed)(m, x, out);
 #endif
 }
 
@@ -228,13 +229,13 @@ static inline struct mk_mat_s8 mk_mat_last(const struct mk_mat_s8 *m) {
 }
 
 /* All outputs of two pixels, whose words lie side by side at x; gives the place behind them. */
-__attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out) {
-    if (m->stream != m->end) mk_mat2_groups(m, x, out, out + m->out_ch);
+__attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, int form, const int32_t *x, int8_t *out) {
+    if (m->stream != m->end) mk_mat2_groups(m, form, x, out, out + m->out_ch);
     const int whole = m->out_ch & ~3, rest = m->out_ch & 3;
     if (rest) {
         const struct mk_mat_s8 last = mk_mat_last(m);
         int8_t ends[8];
-        mk_mat2_groups(&last, x, ends, ends + 4);
+        mk_mat2_groups(&last, form, x, ends, ends + 4);
         mk_append_s8(out + whole, ends, 0, rest);
         mk_append_s8(out + m->out_ch + whole, ends, 4, rest);
     }
@@ -242,13 +243,13 @@ __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const 
 }
 
 /* All outputs of one pixel, whose inputs are bytes. */
-__attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
-    if (m->stream != m->end) mk_mat1_groups(m, x, out);
+__attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, int form, const int8_t *x, int8_t *out) {
+    if (m->stream != m->end) mk_mat1_groups(m, form, x, out);
     const int whole = m->out_ch & ~3, rest = m->out_ch & 3;
     if (rest) {
         const struct mk_mat_s8 last = mk_mat_last(m);
         int8_t ends[4];
-        mk_mat1_groups(&last, x, ends);
+        mk_mat1_groups(&last, form, x, ends);
         mk_append_s8(out + whole, ends, 0, rest);
     }
     return out + m->out_ch;
