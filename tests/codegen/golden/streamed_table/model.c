@@ -350,10 +350,14 @@ MK_LAYER static void run_layer(int which, int n) {
     mk_trace(which, layer->rows ? row : n, (const int8_t *)out, rows * row_bytes[which]);
 }
 
-/* Whose rows are made next: one call of each layer from the first number to the second, and that as often as the third says.
- * Each row is made just before it is needed, so that few are kept. */
+/* One call of each layer from the first number to the second, and that as often as the third says. */
 static const uint8_t sweeps[][3] = {
     {0, 0, 2}, {1, 1, 1}, {0, 3, 1}, {0, 5, 1}, {0, 9, 4}, {1, 9, 1}, {2, 9, 1}, {4, 9, 1}, {6, 10, 1},
+};
+
+/* The order of sweeps: each row is made just before it is needed, so that few are kept. */
+static const uint8_t order[] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8,
 };
 
 const int8_t *chain_output(void) { return arena.s8; }
@@ -361,15 +365,17 @@ const int8_t *chain_output(void) { return arena.s8; }
 void chain_run_rows(void (*read_input)(int row, int8_t *data)) {
     uint8_t next[11];
     for (int who = 0; who < 11; ++who) next[who] = 0;
-    for (unsigned at = 0; at < sizeof sweeps / sizeof *sweeps; ++at)
-        for (int times = sweeps[at][2]; times > 0; --times)
-            for (int who = sweeps[at][0]; who <= sweeps[at][1]; ++who) {
+    for (unsigned at = 0; at < sizeof order / sizeof *order; ++at) {
+        const uint8_t *sweep = sweeps[order[at]];
+        for (int times = sweep[2]; times > 0; --times)
+            for (int who = sweep[0]; who <= sweep[1]; ++who) {
                 const int n = next[who]++;
                 switch (who) {
                 case 0: read_input(n, mk_row_of_s8(&tensors[rows_of_input], n)); break;
                 default: run_layer(who - 1, n);
                 }
             }
+    }
 }
 
 void chain_reset(void) {}

@@ -346,10 +346,14 @@ MK_LAYER static void run_layer(int which, int n) {
     mk_trace(which, layer->rows ? row : n, (const int8_t *)out, rows * row_bytes[which]);
 }
 
-/* Whose rows are made next: one call of each layer from the first number to the second, and that as often as the third says.
- * Each row is made just before it is needed, so that few are kept. */
+/* One call of each layer from the first number to the second, and that as often as the third says. */
 static const uint8_t sweeps[][3] = {
     {0, 0, 2}, {1, 2, 1}, {0, 4, 1}, {0, 8, 5}, {1, 8, 1}, {3, 8, 1}, {5, 9, 1},
+};
+
+/* The order of sweeps: each row is made just before it is needed, so that few are kept. */
+static const uint8_t order[] = {
+    0, 1, 2, 3, 4, 5, 6,
 };
 
 int8_t *chain_input(void) { return arena.s8; }
@@ -359,12 +363,14 @@ const int8_t *chain_output(void) { return arena.s8; }
 void chain_run(void) {
     uint8_t next[10];
     for (int who = 0; who < 10; ++who) next[who] = 0;
-    for (unsigned at = 0; at < sizeof sweeps / sizeof *sweeps; ++at)
-        for (int times = sweeps[at][2]; times > 0; --times)
-            for (int who = sweeps[at][0]; who <= sweeps[at][1]; ++who) {
+    for (unsigned at = 0; at < sizeof order / sizeof *order; ++at) {
+        const uint8_t *sweep = sweeps[order[at]];
+        for (int times = sweep[2]; times > 0; --times)
+            for (int who = sweep[0]; who <= sweep[1]; ++who) {
                 const int n = next[who]++;
                 run_layer(who, n);
             }
+    }
 }
 
 void chain_reset(void) {}
