@@ -31,13 +31,15 @@ class Struct:
     """The parameters of a kernel over all layers.
 
     `integers` are the least and the greatest value of each integer, of which the `constants` are equal in all layers;
-    `nulls` are pointers that are null in all of them.
+    `nulls` are pointers that are null in all of them; `signed` are what the kernel compares with numbers below zero, where
+    compilers warn of types without a sign.
     """
 
     name: str
     integers: Mapping[str, Range]
     constants: frozenset[str]
     nulls: frozenset[str]
+    signed: frozenset[str] = frozenset()
 
     def stored(self, fields: Mapping[str, Field]) -> dict[str, Field]:
         """What is left of a layer's fields in the struct."""
@@ -73,12 +75,17 @@ class Struct:
         types: dict[str, list[str]] = {}
         for name in names:
             if name not in self.constants:
-                types.setdefault(_narrowest(self.integers[name]), []).append(name)
+                types.setdefault(self._narrowest(name), []).append(name)
         fields = [f"    {own} {', '.join(members)};" for own, members in types.items()]
         lines = fill(constants)
         if comment:
             (lines or fields)[0] += f" {comment.strip()}"
         return lines, fields
+
+    def _narrowest(self, field: str) -> str:
+        least, most = self.integers[field]
+        low = min(least, -1) if field in self.signed else least
+        return next((ctype for ctype, (first, last) in TYPES.items() if first <= low and most <= last), "int32_t")
 
     def _constant(self, field: str) -> str:
         return f"{self.name}_{field}".upper()
@@ -110,7 +117,8 @@ def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]]) -
     nulls = frozenset(field for field, own in values.items() if all(v is None for v in own))
     if constants and len(constants) + len(nulls) == len(values):
         constants -= {next(iter(integers))}  # C has no empty structs
-    return Struct(name, integers, constants, nulls)
+    signed = frozenset(re.findall(r"p->(\w+) (?:[<>]=?|[!=]=) -", header) + re.findall(r"p->(\w+) (?:<|>=) 0", header))
+    return Struct(name, integers, constants, nulls, signed)
 
 
 def _mark_unused(function: str) -> str:
@@ -132,8 +140,3 @@ def _range(values: Sequence[Field]) -> Range:
 def _width(declaration: str) -> int:
     """Bytes of a field."""
     return 4 if "*" in declaration.split(";")[0] else WIDTHS.get(declaration.split()[0], 4)
-
-
-def _narrowest(values: Range) -> str:
-    fitting = (ctype for ctype, (least, most) in TYPES.items() if least <= values[0] and values[1] <= most)
-    return next(fitting, "int32_t")
