@@ -24,7 +24,7 @@ COMMON_FLAGS = (
 )
 """What both compilers take, for every core."""
 
-ZIG_FLAGS = ("-fno-sanitize=all", "-fomit-frame-pointer")
+ZIG_FLAGS = ("-fno-sanitize=all", "-fomit-frame-pointer", "-falign-loops=2")
 """Zig turns UBSan and frame pointers on where it isn't told otherwise."""
 
 

@@ -25,8 +25,9 @@ STARTUP_SYMBOLS = (
     "Reset_Handler",
     "start",
     "Default_Handler",
+    "vectors",
 )
-"""The demo's own functions, which are not the network's code."""
+"""The demo's own functions and table of vectors, which are not the network's code."""
 
 
 def bundle_files(model: Model, plan: Plan, board: Board, optimize: str = "balanced") -> dict[str, str]:
@@ -58,7 +59,7 @@ def bundle_files(model: Model, plan: Plan, board: Board, optimize: str = "balanc
 def host_files(model: Model, plan: Plan) -> dict[str, str]:
     """What the host harness needs beside the model: it reads frames from stdin and writes tensors to stdout."""
     values = {"inputs": model.inputs, "outputs": model.outputs, "callbacks": model.callbacks, "run": model.run}
-    values |= {"arenas": ARENAS[: len(plan.bank_bytes)], "layers": len(model.layers)}
+    values |= {"arenas": ARENAS[: len(plan.bank_bytes)], "layers": len(plan.steps)}
     return model.files | {"host.c": render(f"{model.style}host.c.jinja", name=model.name, **values)}
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minikin.codegen.layer import C_TYPES, Address, layer_function
-from minikin.codegen.order import Group, make_groups
+from minikin.codegen.layer import C_TYPES, Address, LayerText, layer_function
+from minikin.codegen.order import Group, make_groups, make_sweeps, step_order
+from minikin.codegen.structs import Struct, make_struct
+from minikin.codegen.table import MAX_HALF, LayerTable, own_call, tabled_steps
 from minikin.codegen.text import c_identifier, fill, literal, literals, render, shape_text
 from minikin.graph import Tensor
 from minikin.ops.opdef import Field, Scratch, Table, get_op, table
@@ -18,6 +23,8 @@ from minikin.plan import Plan, Step
 from minikin.version import __version__
 
 ARENAS = ("arena", *(f"arena{bank}" for bank in range(1, 16)))
+DRIVER = "run_layer"
+"""The function that serves the layers of a table."""
 MEMBERS = {"int8": "s8", "int16": "s16", "int32": "s32", "float32": "f32"}
 
 
@@ -64,7 +71,8 @@ class Port:
 class Model:
     """Generated sources: file name -> text. `weight_symbols` are the arrays that grow with the model.
 
-    `style` is what the names of the templates around it begin with.
+    `marks`: for each function that computes layers, those of its calls in one inference, in order. `style` is what the
+    names of the templates around it begin with.
     """
 
     style: ClassVar[str] = ""
@@ -72,7 +80,7 @@ class Model:
     name: str
     files: dict[str, str]
     weight_symbols: tuple[str, ...]
-    layers: tuple[str, ...]
+    marks: Mapping[str, tuple[str, ...]]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
@@ -86,22 +94,40 @@ class Model:
         return f"{self.name}_run_rows" if self.callbacks else f"{self.name}_run"
 
 
-def emit_model(plan: Plan, name: str, source: str) -> Model:
-    """The C of a plan. `name` is the C prefix, `source` says in the header comment what it was made from."""
+def emit_model(plan: Plan, name: str, source: str, *, small: bool = False) -> Model:
+    """The C of a plan. `name` is the C prefix, `source` says in the header comment what it was made from.
+
+    `small`: one function serves all layers, where that takes less flash.
+    """
     writer = Writer(plan)
-    groups = make_groups(plan)
-    layers = [layer for group in groups for layer in writer.layers(group)]
     inputs = writer.ports("input", plan.graph.inputs, "read")
     outputs = writer.ports("output", plan.graph.outputs, "write")
-    callbacks = [port for port in (*inputs, *outputs) if port.callback]
-    values = common_values(writer, name, source, layers, inputs, outputs) | {
-        "callbacks": callbacks,
-        "parameters": ", ".join(port.parameter for port in callbacks) or "void",
-        "groups": [writer.group(number, group, callbacks) for number, group in enumerate(groups)],
-    }
+    callbacks = tuple(port for port in (*inputs, *outputs) if port.callback)
+    steps = tabled_steps(plan) if small else {}
+    if steps:
+        table = LayerTable(plan, steps, writer.address, writer.owner)
+        layers = [writer.layer(index, solo=False, tabled=index in steps) for index in range(len(plan.steps))]
+        order = writer.sweeps(table, callbacks) | {"table": table, "params": table.params(layers)}
+    else:
+        groups = make_groups(plan)
+        layers = [layer for group in groups for layer in writer.layers(group)]
+        order = {
+            "table": None,
+            "groups": [writer.group(number, group, callbacks) for number, group in enumerate(groups)],
+        }
+    values = (
+        common_values(writer, name, source, layers, inputs, outputs)
+        | order
+        | {
+            "callbacks": callbacks,
+            "parameters": ", ".join(port.parameter for port in callbacks) or "void",
+        }
+    )
     texts = {"model.c": render("model.c.jinja", **values), "model.h": render("model.h.jinja", **values)}
-    texts |= kernel_files(plan)
-    return Model(name, texts, tuple(writer.weights), tuple(step.name for step in plan.steps), inputs, outputs)
+    texts |= kernel_files(plan, writer.structs)
+    names = tuple(step.name for step in plan.steps)
+    marks = {DRIVER: tuple(names[step] for step in step_order(plan))} if steps else {name: (name,) for name in names}
+    return Model(name, texts, tuple(writer.weights), marks, inputs, outputs)
 
 
 def common_values(
@@ -128,6 +154,8 @@ def common_values(
         "kernels": kernel_headers(plan),
         "layers": sorted(layers, key=lambda layer: layer.index),
         "groups": [],
+        "table": None,
+        "driver": DRIVER,
         "arrays": writer.text,
     }
 
@@ -145,24 +173,14 @@ def kernel_headers(plan: Plan) -> list[str]:
     ]
 
 
-def kernel_files(plan: Plan) -> dict[str, str]:
+def kernel_text(header: str) -> str:
+    return (files("minikin") / "kernels" / header).read_text()
+
+
+def kernel_files(plan: Plan, structs: Mapping[str, Struct]) -> dict[str, str]:
     """The headers that model.c includes, by name."""
-    folder = files("minikin") / "kernels"
-    return {header: (folder / header).read_text() for header in ("mk.h", *kernel_headers(plan))}
-
-
-@dataclass(frozen=True)
-class LayerText:
-    """What the template shows of one step."""
-
-    index: int
-    name: str
-    struct: str
-    comment: str
-    fields: list[str]
-    parameters: str
-    body: list[str]
-    summary: str
+    texts = {header: kernel_text(header) for header in ("mk.h", *kernel_headers(plan))}
+    return texts | {f"{name}.h": struct.specialize(texts[f"{name}.h"]) for name, struct in structs.items()}
 
 
 @dataclass(frozen=True)
@@ -186,6 +204,21 @@ class Writer:
     text: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
     addresses: dict[str, Address] = field(default_factory=dict)
+    row_tables: dict[bytes, str] = field(default_factory=dict)
+
+    @cached_property
+    def fields(self) -> list[dict[str, Field]]:
+        """The parameters of each step."""
+        views = [(step.layer.kernel, step.layer.view) for step in self.plan.steps]
+        return [kernel.pack(view, get_op(view.node.op).emit(view)) for kernel, view in views]
+
+    @cached_property
+    def structs(self) -> dict[str, Struct]:
+        """The parameter struct of each kernel."""
+        own: dict[str, list[dict[str, Field]]] = {}
+        for step, fields in zip(self.plan.steps, self.fields, strict=True):
+            own.setdefault(step.layer.kernel.struct, []).append(fields)
+        return {name: make_struct(name, kernel_text(f"{name}.h"), layers) for name, layers in own.items()}
 
     def array(self, name: str, values: np.ndarray, comment: str) -> str:
         """Write a constant array; a Table is code, anything else weights."""
@@ -214,13 +247,24 @@ class Writer:
         if slot.contiguous:
             items = slot.offsets[0] // item_bytes
             return Address(tensor, f"{member} + {items}" if items else member)
-        offsets = table(np.array(slot.offsets, np.int64) // self.plan.alignment)
-        at = self.array(
-            f"{self._owner(name)}_at", offsets.astype(np.uint16), f"where its rows lie, in {self.plan.alignment} bytes"
-        )
+        made = slot.offsets[: max(len(slot.lives), 1)]
+        steps = {(after - before) // item_bytes for before, after in pairwise(made)} or {0}
+        if len(steps) == 1 and 0 <= min(steps) <= MAX_HALF:
+            items = made[0] // item_bytes
+            return Address(tensor, f"{member} + {items}" if items else member, steps.pop())
+        offsets = np.array(slot.offsets, np.int64) // self.plan.alignment
+        at = self.rows_at(name, table(offsets.astype(np.uint16)))
         return Address(tensor, member, self.plan.alignment // item_bytes, at)
 
-    def _owner(self, name: str) -> str:
+    def rows_at(self, name: str, offsets: np.ndarray) -> str:
+        """The table of a tensor's rows, one for all tensors whose rows lie alike."""
+        key = offsets.tobytes()
+        if key not in self.row_tables:
+            comment = f"where its rows lie, in {self.plan.alignment} bytes"
+            self.row_tables[key] = self.array(f"{self.owner(name)}_at", offsets, comment)
+        return self.row_tables[key]
+
+    def owner(self, name: str) -> str:
         """What a table of rows is named after: the layer that makes them, or the input."""
         for step in self.plan.steps:
             if name in step.layer.view.node.outputs:
@@ -230,11 +274,11 @@ class Writer:
     def layers(self, group: Group) -> list[LayerText]:
         return [self.layer(member, solo=group.is_solo) for member in group.members if isinstance(member, int)]
 
-    def layer(self, index: int, *, solo: bool) -> LayerText:
+    def layer(self, index: int, *, solo: bool, tabled: bool = False) -> LayerText:
         step = self.plan.steps[index]
         view, op = step.layer.view, get_op(step.layer.view.node.op)
-        fields = step.layer.kernel.pack(view, op.emit(view))
-        parameters, body = self.function(step, index, solo=solo)
+        fields = self.structs[step.layer.kernel.struct].stored(self.fields[index])
+        parameters, body = ("", []) if tabled else self.function(step, index, solo=solo)
         kept = self.plan.slot(view.y.name).kept
         return LayerText(
             index=index,
@@ -301,7 +345,24 @@ class Writer:
         if isinstance(member, str):
             port = next(port for port in callbacks if port.tensor.name == member)
             return f"{port.callback}(n, {self.address(member).row('n')})"
-        layer = self.plan.steps[member].layer
-        if layer.by_rows:
-            return f"{layer.name}(n)" if layer.rows == 1 else f"{layer.name}({layer.rows} * n)"
-        return f"{layer.name}(n)" if layer.kernel.folds else f"{layer.name}()"
+        return own_call(self.plan.steps[member].layer)
+
+    def sweeps(self, table: LayerTable, callbacks: Sequence[Port]) -> dict[str, Any]:
+        """The table of sweeps over the layers, and what else than a layer has its turn in them."""
+        members, sweeps = make_sweeps(self.plan)
+        ports = {port.tensor.name: port for port in callbacks}
+        calls = [(i, ports[member]) for i, member in enumerate(members) if isinstance(member, str)]
+        counts = Counter[int]()
+        for sweep in sweeps:
+            counts.update(dict.fromkeys(range(sweep.first, sweep.last + 1), sweep.times))
+        distinct = {sweep: number for number, sweep in enumerate(dict.fromkeys(sweeps))}
+        return {
+            "sweeps": fill([f"{{{sweep.first}, {sweep.last}, {sweep.times}}}" for sweep in distinct]),
+            "order": fill([str(distinct[sweep]) for sweep in sweeps]),
+            "sweep_number": "uint8_t" if len(distinct) < 256 else "uint16_t",
+            "number": "uint8_t" if len(members) < 256 else "uint16_t",
+            "counter": "uint8_t" if max(counts.values(), default=0) < 256 else "uint32_t",
+            "members": len(members),
+            "before": members.index(0),
+            "turns": [f"case {i}: {p.callback}(n, {table.row_of(p.tensor.name, 'n')}); break;" for i, p in calls],
+        }

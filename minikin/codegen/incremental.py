@@ -45,8 +45,9 @@ def emit_step_model(plan: IncrementalPlan, name: str, source: str) -> StepModel:
         "windowed": events[plan.moving :],
     }
     texts = {"model.c": render("step_model.c.jinja", **values), "model.h": render("step_model.h.jinja", **values)}
-    texts |= kernel_files(plan)
-    return StepModel(name, texts, tuple(writer.weights), tuple(step.name for step in plan.steps), inputs, outputs)
+    texts |= kernel_files(plan, writer.structs)
+    marks = {step.name: (step.name,) for step in plan.steps}
+    return StepModel(name, texts, tuple(writer.weights), marks, inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class _StepWriter(Writer):
 
     def member(self, name: str) -> str:
         """Of `state`, what says where the next row of a ring goes: after the layer that makes it."""
-        return "input" if name in self.step_plan.graph.inputs else f"{self._owner(name)}_next"
+        return "input" if name in self.step_plan.graph.inputs else f"{self.owner(name)}_next"
 
     def frame_port(self) -> Port:
         """The place of the next row in the input's ring."""
@@ -144,7 +145,7 @@ class _StepWriter(Writer):
         return _GatherText(self.gather_name(name), shape_text(tensor), body)
 
     def gather_name(self, name: str) -> str:
-        return f"{c_identifier('input' if name in self.step_plan.graph.inputs else self._owner(name))}_window"
+        return f"{c_identifier('input' if name in self.step_plan.graph.inputs else self.owner(name))}_window"
 
     def ring(self, tensor: Tensor) -> Ring:
         return self.step_plan.rings[self.step_plan.roots.get(tensor.name, tensor.name)]

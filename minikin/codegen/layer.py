@@ -21,25 +21,49 @@ SUFFIX = {"int8": "s8", "int32": "s32", "float32": "f32"}
 
 
 @dataclass(frozen=True)
+class LayerText:
+    """What the template shows of one step; a step that shares a function has no `body`."""
+
+    index: int
+    name: str
+    struct: str
+    comment: str
+    fields: list[str]
+    parameters: str
+    body: list[str]
+    summary: str
+
+
+@dataclass(frozen=True)
 class Address:
-    """Where a tensor's rows lie as C: `base + y * row_elems`, or `base + unit * at[y]` where a table says so."""
+    """Where a tensor's rows lie as C: `base + step * y`, or `base + step * at[y]` where a table says so.
+
+    `step` None: the rows lie one behind the other.
+    """
 
     tensor: Tensor
     base: str
-    unit: int = 0
+    step: int | None = None
     at: str = ""
 
+    @property
+    def row_step(self) -> int:
+        """In elements."""
+        return self.tensor.frame.row_elems if self.step is None else self.step
+
     def row(self, y: str) -> str:
+        if self.row_step == 0:
+            return self.base
         if self.at:
-            return f"{self.base} + {self.unit} * {self.at}[{y}]"
-        return f"{self.base} + {y} * {self.tensor.frame.row_elems}"
+            return f"{self.base} + {self.row_step} * {self.at}[{y}]"
+        return f"{self.base} + {y} * {self.row_step}"
 
     def rows(self, into: str, count: int, first: str) -> str:
         """A call that fills `into` with the addresses of rows first, first + 1, ..."""
-        suffix, frame = SUFFIX[self.tensor.dtype], self.tensor.frame
+        suffix, height = SUFFIX[self.tensor.dtype], self.tensor.frame.rows
         if self.at:
-            return f"mk_rows_at_{suffix}({into}, {count}, {self.base}, {self.at}, {self.unit}, {frame.rows}, {first});"
-        return f"mk_rows_{suffix}({into}, {count}, {self.base}, {frame.row_elems}, {frame.rows}, {first});"
+            return f"mk_rows_at_{suffix}({into}, {count}, {self.base}, {self.at}, {self.row_step}, {height}, {first});"
+        return f"mk_rows_{suffix}({into}, {count}, {self.base}, {self.row_step}, {height}, {first});"
 
 
 def layer_function(step: Step, index: int, address: Callable[[str], Address], *, solo: bool) -> tuple[str, list[str]]:
@@ -75,7 +99,7 @@ def _frame(layer: Layer, index: int, address: Callable[[str], Address]) -> Itera
 
 def _fold(layer: Layer, index: int, address: Callable[[str], Address]) -> Iterator[str]:
     """One input row."""
-    (x, *_), y = _operands(layer, address), address(layer.view.y.name)
+    (x, *_), y = operands(layer, address), address(layer.view.y.name)
     yield f"{layer.kernel.name}(&{layer.name}_params, {x.row('row')}, {y.base}, row);"
     yield trace(index, "row", y.base, f"row == {layer.calls - 1} ? {layer.view.y.nbytes} : 0")
 
@@ -83,7 +107,7 @@ def _fold(layer: Layer, index: int, address: Callable[[str], Address]) -> Iterat
 def _rows(layer: Layer, index: int, address: Callable[[str], Address]) -> Iterator[str]:
     """`layer.rows` output rows from row y on."""
     view = layer.view
-    for number, x in enumerate(_operands(layer, address)):
+    for number, x in enumerate(operands(layer, address)):
         first, count, stride = input_window(layer, number)
         yield f"const {C_TYPES[x.tensor.dtype]} *in{number}[{count}];"
         yield x.rows(f"in{number}", count, _affine("y", stride, first))
@@ -99,7 +123,7 @@ def _batch(layer: Layer, index: int, address: Callable[[str], Address]) -> Itera
     view, frame = layer.view, layer.view.y.frame
     yield f"for (int n = 0; n < {frame.batch}; ++n)"
     yield f"for (int y = 0; y < {frame.rows}; ++y) {{"
-    for number, x in enumerate(_operands(layer, address)):
+    for number, x in enumerate(operands(layer, address)):
         first, count, stride = input_window(layer, number)
         tensor = x.tensor
         frame_base = Address(tensor, f"{x.base} + n * {tensor.frame.rows * tensor.frame.row_elems}")
@@ -112,7 +136,7 @@ def _batch(layer: Layer, index: int, address: Callable[[str], Address]) -> Itera
     yield "}"
 
 
-def _operands(layer: Layer, address: Callable[[str], Address]) -> list[Address]:
+def operands(layer: Layer, address: Callable[[str], Address]) -> list[Address]:
     """Where the inputs lie, with the rows that the op sees there."""
     return [replace(address(x.name), tensor=seen) for x, seen in zip(layer.inputs, layer.operands, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from minikin.plan import Plan, Turn
 
@@ -54,3 +55,41 @@ def _parts(count: int) -> Iterator[int]:
     while count > 0:
         yield min(count, MAX_COUNT)
         count -= MAX_COUNT
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One call of each of the members first, ..., last, in this order, all of it `times` times."""
+
+    first: int
+    last: int
+    times: int
+
+
+def make_sweeps(plan: Plan) -> tuple[tuple[Member, ...], tuple[Sweep, ...]]:
+    """The turns as sweeps over (streamed inputs, steps, streamed outputs): rows are pulled through chains of layers."""
+    inputs = [name for name in plan.streamed if name in plan.graph.inputs]
+    outputs = [name for name in plan.streamed if name not in inputs]
+    members = (*inputs, *range(len(plan.steps)), *outputs)
+    index = {member: i for i, member in enumerate(members)}
+    sweeps: list[Sweep] = []
+    for turn in plan.turns:
+        at, last = index[_member(turn)], sweeps[-1] if sweeps else None
+        if last and last.times == turn.calls == 1 and last.last + 1 == at:
+            sweeps[-1] = Sweep(last.first, at, 1)
+        else:
+            sweeps += [Sweep(at, at, part) for part in _parts(turn.calls)]
+    return members, tuple(_merged(sweeps))
+
+
+def _merged(sweeps: list[Sweep]) -> Iterator[Sweep]:
+    """Equal ones that follow each other as one."""
+    for (first, last), run in groupby(sweeps, key=lambda sweep: (sweep.first, sweep.last)):
+        yield from (Sweep(first, last, part) for part in _parts(sum(sweep.times for sweep in run)))
+
+
+def step_order(plan: Plan) -> Iterator[int]:
+    """The steps of one inference, call by call."""
+    for turn in plan.turns:
+        if turn.step is not None:
+            yield from [turn.step] * turn.calls

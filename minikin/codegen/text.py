@@ -20,6 +20,7 @@ _templates = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_templates.filters["filled"] = lambda items: fill(list(items))
 
 
 def render(template: str, **values: object) -> str:

@@ -24,8 +24,18 @@ static inline float mk_clamp_f32(float x, float lo, float hi) { return x < lo ? 
 /* A large kernel is one function for all layers that it computes: its loops gain nothing from the layer's constants. */
 #define MK_KERNEL __attribute__((noinline))
 
+/* Code that seldom runs: as small as the compiler can make it. */
+#if defined(__clang__)
+#define MK_SMALL __attribute__((minsize))
+#else
+#define MK_SMALL __attribute__((cold))
+#endif
+
 /* One copy for all callers: small code, for what is called a few times a row. */
 #define MK_SHARED __attribute__((noinline, unused)) static
+
+/* A parameter that a function may not need. */
+#define MK_ARG __attribute__((unused))
 
 /* Fill rows[0..count) with the addresses of rows first, first+1, ... of a frame of `height` rows, one behind the other. A row
  * outside the frame is a null pointer: padding. */
@@ -60,6 +70,44 @@ MK_SHARED void mk_rows_at_f32(const float **rows, int count, const float *base, 
     }
 }
 
+/* Where the rows of a tensor lie: row y at base + step * at[y], or at base + step * y where there is no such table. */
+struct mk_tensor_s8 {
+    int8_t *base;
+    const uint16_t *at;
+    uint16_t step, rows;
+};
+
+struct mk_tensor_f32 {
+    float *base;
+    const uint16_t *at;
+    uint16_t step, rows;
+};
+
+/* A layer whose calls are alike: call n makes the rows from n * rows on, out of `count` rows of each input from row
+ * n * step + first on. Kernels, their parameters and tensors are numbered. */
+struct mk_layer {
+    uint8_t kernel, params, in, in1, out;
+    uint8_t rows, count, step;
+    int8_t first;
+};
+
+static inline int8_t *mk_row_of_s8(const struct mk_tensor_s8 *x, int y) {
+    return x->base + x->step * (x->at ? x->at[y] : y);
+}
+
+static inline float *mk_row_of_f32(const struct mk_tensor_f32 *x, int y) {
+    return x->base + x->step * (x->at ? x->at[y] : y);
+}
+
+/* The addresses of rows first, first + 1, ...; null outside the frame. */
+MK_SHARED void mk_rows_of_s8(const int8_t **rows, int count, const struct mk_tensor_s8 *x, int first) {
+    for (int y = first; y < first + count; ++y) *rows++ = y < 0 || y >= x->rows ? NULL : mk_row_of_s8(x, y);
+}
+
+MK_SHARED void mk_rows_of_f32(const float **rows, int count, const struct mk_tensor_f32 *x, int first) {
+    for (int y = first; y < first + count; ++y) *rows++ = y < 0 || y >= x->rows ? NULL : mk_row_of_f32(x, y);
+}
+
 /* A ring holds `kept` rows, each new one where the oldest is; `next` is the place of the next. */
 
 /* The place of the row that is `rows` before the next one; 0 <= rows <= kept. */
@@ -67,6 +115,9 @@ static inline int mk_back(int next, int rows, int kept) { return next < rows ? n
 
 /* The place behind another. */
 static inline int mk_around(int at, int kept) { return at + 1 < kept ? at + 1 : 0; }
+
+/* A parameter that a function may not need. */
+#define MK_ARG __attribute__((unused))
 
 /* Fill rows[0..count) with the addresses of the rows from place `at` on, around the ring. */
 static inline void mk_rows_ring_s8(const int8_t **rows, int count, const int8_t *base, int row_bytes, int kept, int at) {
@@ -77,9 +128,9 @@ static inline void mk_rows_ring_f32(const float **rows, int count, const float *
     for (int i = 0; i < count; ++i, at = mk_around(at, kept)) rows[i] = base + at * row_elems;
 }
 
-/* round(a * b / 2^31), halves up, saturated: what gemmlowp's sign-dependent nudge and truncating division come to. */
-static inline int32_t mk_high_mul(int32_t a, int32_t b) {
-    if (a == INT32_MIN && b == INT32_MIN) return INT32_MAX;
+/* round(a * b / 2^31), halves up: what gemmlowp's sign-dependent nudge and truncating division come to where not both are
+ * INT32_MIN. */
+MK_SHARED int32_t mk_high_mul(int32_t a, int32_t b) {
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
@@ -143,7 +194,7 @@ static inline float *mk_fill_f32(float *out, float value, int32_t count) {
 
 /* exp(a) in Q0.31 for -32 < a <= 0 in Q5.26: a Taylor series around -1/8 on [-1/4, 0), then a factor exp(-2^e) for each
  * bit of the rest. gemmlowp's exp_on_negative_values; twin: exp_on_negative in ops/transcendental.py. */
-static inline int32_t mk_exp_q5(int32_t a) {
+MK_SMALL MK_SHARED int32_t mk_exp_q5(int32_t a) {
     static const int32_t factors[] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
     const int32_t quarter = 1 << 24;
     if (a == 0) return INT32_MAX;

@@ -45,5 +45,5 @@ MK_KERNEL static void mk_add_s8_dsp(const struct mk_add_s8_dsp *p, const int8_t 
 #endif
         to = mk_add_row(to, in[r] + done, in1[r] + done, p->row_elems - done, p);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

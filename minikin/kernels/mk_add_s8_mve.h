@@ -42,5 +42,5 @@ MK_KERNEL static void mk_add_s8_mve(const struct mk_add_s8_mve *p, const int8_t 
         const int8_t *left = p->swapped ? in1[r] : in[r], *right = p->swapped ? in[r] : in1[r];
         mk_add_s8_mve_row(constants, left, right, to, p->row_elems);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

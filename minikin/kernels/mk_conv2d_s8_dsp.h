@@ -196,5 +196,5 @@ MK_KERNEL static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const i
         const int direct = pointwise && p->in_ch % 4 == 0;
         to = mk_mat1(&mat, direct ? last.in[0] + last.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &last), to);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

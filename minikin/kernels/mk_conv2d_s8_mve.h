@@ -58,5 +58,5 @@ MK_KERNEL static void mk_conv2d_s8_mve(const struct mk_conv2d_s8_mve *p, const i
         mk_mve_copy_runs(p->buffer, width, row + direct * mat.step, mat.step, p->kernel_w * p->in_ch, p->copied);
         mk_mat_mve(&last, p->buffer, to + direct * p->out_ch, p->copied, p->is_signed);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

@@ -16,5 +16,5 @@ MK_KERNEL static void mk_dense_s8_dsp(const struct mk_dense_s8_dsp *p, const int
         }
         to = mk_mat1(&mat, p->filled ? p->filled : in, to);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

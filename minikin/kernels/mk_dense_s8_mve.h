@@ -15,5 +15,5 @@ MK_KERNEL static void mk_dense_s8_mve(const struct mk_dense_s8_mve *p, const int
             mk_mat_mve(&mat, p->filled, out + b * p->out_ch, 1, p->is_signed);
         }
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, p->batch * p->out_ch, p->act_min, p->act_max);
+    mk_clamp_row_s8(out, p->batch * p->out_ch, p->act_min, p->act_max);
 }

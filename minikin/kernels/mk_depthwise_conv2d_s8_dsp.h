@@ -250,6 +250,5 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2
     }
     if (pairs) mk_dw3_rows(p, in, out, pairs);
     for (int r = 2 * pairs; r < rows; ++r) mk_dw3_rows(p, in + r * p->stride_h, out + r * p->out_w * p->out_ch, 0);
-    if (p->act_min > -128 || p->act_max < 127)
-        mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
+    mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
 }

@@ -162,5 +162,5 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_mve(const struct mk_depthwise_conv2
             block.stream += (9 + 16 * p->tiles) * p->block / 4;
         }
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

@@ -7,7 +7,6 @@
 
 /* A function that is one block of assembly; its parameters are in registers. */
 #define MK_ASM __attribute__((naked, noinline, unused)) static
-#define MK_ARG __attribute__((unused))
 
 /* Four bytes, at any address. */
 static inline uint32_t mk_load4(const int8_t *from) {
@@ -107,7 +106,8 @@ __attribute__((unused)) static int32_t *mk_widen2(int32_t *to, const int8_t *fro
 }
 #endif
 
-/* Clamp n bytes; only where an activation's range is narrower than int8. */
+/* Clamp n bytes, where an activation's range is narrower than int8. */
 static inline void mk_clamp_row_s8(int8_t *y, int n, int32_t lo, int32_t hi) {
+    if (lo == -128 && hi == 127) return;
     for (; n > 0; --n, ++y) *y = (int8_t)mk_clamp(*y, lo, hi);
 }

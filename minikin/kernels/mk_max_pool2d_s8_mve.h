@@ -36,5 +36,5 @@ MK_KERNEL static void mk_max_pool2d_s8_mve(const struct mk_max_pool2d_s8_mve *p,
             for (int c = 0; c < p->in_ch; c += 16)
                 mk_max_pool2d_s8_mve_window(p, in, (first + lo) * p->in_ch + c, hi - lo, p->in_ch - c, to + c);
         }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+    mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

@@ -173,7 +173,9 @@ def compile(
     )
     check_fit(plan, board)
     stepped = isinstance(plan, IncrementalPlan)
-    model = emit_step_model(plan, name, origin) if stepped else emit_model(plan, name, origin)
+    model = (
+        emit_step_model(plan, name, origin) if stepped else emit_model(plan, name, origin, small=optimize != "speed")
+    )
     texts = bundle_files(model, plan, board, optimize)
     folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="minikin-"))
     try:
@@ -225,28 +227,30 @@ def choose_plan(
 ) -> Plan:
     """The plan that `compile` takes for these options.
 
-    Whole tensors cost no tables and no turns, so they serve speed and flash, where they fit into the memory allowed.
+    Whole tensors cost no tables and no turns, so they serve speed and flash, where they fit into the memory allowed; the
+    portable kernels are the smallest code.
     """
     if optimize not in OPTIMIZE_FLAGS:
         raise UsageError(f"optimize {optimize!r} is not known: use {', '.join(OPTIMIZE_FLAGS)}")
     if shrink:
         graph = shrink_graph(graph).graph
+    isa = "c" if optimize == "flash" else board.core.isa
     if incremental:
         if stream is False or stream_input or stream_output:
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
-        return make_incremental_plan(graph, board.core.isa, ram_bytes=ram_bytes, storage=storage)
+        return make_incremental_plan(graph, isa, ram_bytes=ram_bytes, storage=storage)
     if storage is not None and storage not in STORAGES:
         raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
     storage = storage or (SMALLEST if optimize == "flash" else None)
     main_bank = board.ram_bytes - STACK_BYTES
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, board.core.isa, stream=False, fast=optimize == "speed", storage=storage)
+        plan = make_plan(graph, isa, stream=False, fast=optimize == "speed", storage=storage)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
         make_plan,
         graph,
-        board.core.isa,
+        isa,
         stream=stream is not False,
         stream_input=stream_input,
         stream_output=stream_output,
@@ -256,11 +260,11 @@ def choose_plan(
     plan = choose()
     if (
         stream is None
-        and whole_bound(graph, board.core.isa, storage=storage) < plan.arena_bytes
+        and whole_bound(graph, isa, storage=storage) < plan.arena_bytes
         and not stream_input
         and not stream_output
     ):
-        plan = min(plan, make_plan(graph, board.core.isa, stream=False, storage=storage), key=lambda p: p.arena_bytes)
+        plan = min(plan, make_plan(graph, isa, stream=False, storage=storage), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan

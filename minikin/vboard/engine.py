@@ -89,6 +89,11 @@ class Batch:
     sinks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+Marks = Mapping[str, Sequence[str]]
+"""What to count apart: a function, and the names that its calls count for, in turn, from the start of every run."""
+NO_MARKS: Marks = MappingProxyType({})
+
+
 class Engine(Protocol):
     """An emulator. Where the firmware goes wrong, a method raises EngineError, naming the place.
 
@@ -100,10 +105,10 @@ class Engine(Protocol):
 
     name: str
 
-    def load(self, firmware: Firmware, marks: Sequence[str] = ()) -> None:
-        """Put the firmware into flash and run it from reset to main. `marks` are functions to count apart.
+    def load(self, firmware: Firmware, marks: Marks = NO_MARKS) -> None:
+        """Put the firmware into flash and run it from reset to main. `marks` are what to count apart.
 
-        Of two marks with one address the first gets the counts. Calls of `mk_trace`, where there is one, are
+        Of two functions with one address the first gets the counts. Calls of `mk_trace`, where there is one, are
         recorded.
         """
         ...
@@ -152,12 +157,18 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def mark_addresses(firmware: Firmware, marks: Sequence[str]) -> dict[int, str]:
-    """The marks by address; of two with one address the first."""
-    addresses: dict[int, str] = {}
-    for mark in marks:
-        addresses.setdefault(firmware.symbol(mark).address, mark)
-    return addresses
+def mark_names(marks: Marks) -> tuple[str, ...]:
+    """Each name once."""
+    return tuple(dict.fromkeys(name for names in marks.values() for name in names))
+
+
+def mark_addresses(firmware: Firmware, marks: Marks) -> list[tuple[int, list[int]]]:
+    """(address, names of its calls by their index in `mark_names`) of each function; of two with one address the first."""
+    index = {name: i for i, name in enumerate(mark_names(marks))}
+    addresses: dict[int, list[int]] = {}
+    for function, names in marks.items():
+        addresses.setdefault(firmware.symbol(function).address, [index[name] for name in names])
+    return list(addresses.items())
 
 
 def sample_count(inputs: Mapping[int, np.ndarray], sources: Mapping[str, np.ndarray]) -> int:
@@ -197,10 +208,9 @@ class UnicornEngine:
         self._process.communicate()
         self._stderr.close()
 
-    def load(self, firmware: Firmware, marks: Sequence[str] = ()) -> None:
+    def load(self, firmware: Firmware, marks: Marks = NO_MARKS) -> None:
         self._firmware = firmware
-        addresses = mark_addresses(firmware, marks)
-        self._marks = tuple(addresses.values())
+        self._marks = mark_names(marks)
         trace = firmware.symbols.get("mk_trace")
         core, window = self.board.core, self.board.flash_data
         request = {
@@ -214,7 +224,7 @@ class UnicornEngine:
             "stack_top": firmware.symbol("__stack_top__").address,
             "stop": firmware.symbol("main").address,
             "stack_low": firmware.symbol("__stack_limit__").address,
-            "marks": list(addresses),
+            "marks": mark_addresses(firmware, marks),
             "trace": trace.address if trace else None,
             "limit": MAX_INSTRUCTIONS,
         }

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -24,13 +25,16 @@ from minikin.errors import EngineError
 from minikin.vboard.elf import Firmware
 from minikin.vboard.engine import (
     MAX_INSTRUCTIONS,
+    NO_MARKS,
     NOTHING,
     Batch,
     Block,
     Call,
+    Marks,
     Poison,
     Trace,
     mark_addresses,
+    mark_names,
     sample_count,
 )
 from minikin.vboard.gdb import Remote
@@ -43,7 +47,7 @@ THUMB = 1 << 24  # in the xpsr
 STILL_SECONDS = 5.0
 """A core that executes nothing for that long waits for an interrupt."""
 
-HEAD = struct.Struct("<Q8I2Q")  # struct shared in qemu_plugin.c
+HEAD = struct.Struct("<Q9I4x2Q")  # struct shared in qemu_plugin.c
 FLAGS = struct.Struct("<3I")  # restart, too_deep, full; behind the total
 CFSR, BFAR = 0xE000ED28, 0xE000ED38
 FAULTS = {  # Armv7-M ARM, B3.2.15: bits of the CFSR
@@ -65,7 +69,7 @@ class QemuEngine:
         self.board = board
         self.name = f"QEMU {_version(_find_qemu())}"
         self._firmware: Firmware | None = None
-        self._marks: tuple[str, ...] = ()
+        self._marks = NO_MARKS
         self._running: _Machine | None = None
 
     def __enter__(self) -> Self:
@@ -83,12 +87,12 @@ class QemuEngine:
             machine.close()
         self._running = None
 
-    def load(self, firmware: Firmware, marks: Sequence[str] = ()) -> None:
+    def load(self, firmware: Firmware, marks: Marks = NO_MARKS) -> None:
         self.close()
-        self._firmware = firmware
-        addresses = mark_addresses(firmware, marks)
-        self._marks = tuple(addresses.values())
-        machine = self._running = _Machine(self.board, firmware, list(addresses))
+        self._firmware, self._marks = firmware, marks
+        machine = self._running = _Machine(
+            self.board, firmware, mark_addresses(firmware, marks), len(mark_names(marks))
+        )
         try:
             machine.start()
         except _Fault as fault:
@@ -114,7 +118,7 @@ class QemuEngine:
                 result,
                 machine.total,
                 machine.stack_bytes(),
-                tuple(machine.blocks((None, *self._marks))),
+                tuple(machine.blocks((None, *mark_names(self._marks)))),
                 tuple(events.traces),
                 tuple(events.called),
                 events.sinks,
@@ -289,7 +293,7 @@ def _bad_row(pointer: int, size: int, pc: int) -> _Fault:
 class _Machine:
     """A QEMU process with one firmware, and the file that its plugin shares."""
 
-    def __init__(self, board: Board, firmware: Firmware, marks: list[int]):
+    def __init__(self, board: Board, firmware: Firmware, marks: list[tuple[int, list[int]]], names: int):
         self.board, self.firmware = board, firmware
         self._folder = tempfile.TemporaryDirectory(prefix="minikin-qemu-")
         self._row = np.dtype(
@@ -298,11 +302,11 @@ class _Machine:
                 ("size", "<u4"),
                 ("instructions", "<u4"),
                 ("rest", "<u4", 3),
-                ("runs", "<u8", len(marks) + 1),
+                ("runs", "<u8", names + 1),
             ]
         )
         path = Path(self._folder.name) / "shared"
-        self._blocks_at = self._write_shared(path, marks)
+        self._blocks_at = self._write_shared(path, marks, names)
         with path.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), 0)
         self._stack_low = firmware.symbol("__stack_limit__").address
@@ -447,17 +451,22 @@ class _Machine:
             )
 
     def _rows(self) -> np.ndarray:
-        count = HEAD.unpack_from(self._shared)[5]
+        count = HEAD.unpack_from(self._shared)[6]
         return np.frombuffer(self._shared, self._row, count, self._blocks_at)
 
-    def _write_shared(self, path: Path, marks: list[int]) -> int:
-        """The head, marks, code, and room for the blocks; gives where the blocks are."""
+    def _write_shared(self, path: Path, marks: list[tuple[int, list[int]]], names: int) -> int:
+        """The head, marks, names of their calls, code, and room for the blocks; gives where the blocks are."""
         code = next(s for s in self.firmware.segments if s.address == self.board.flash.origin)
-        code_at = HEAD.size + 4 * len(marks)
+        calls = [name + 1 for _, own in marks for name in own]
+        ends = accumulate(len(own) for _, own in marks)
+        rows = [
+            word for (address, own), end in zip(marks, ends, strict=True) for word in (address, end - len(own), end)
+        ]
+        code_at = HEAD.size + 4 * (len(rows) + len(calls))
         blocks_at = -(-(code_at + len(code.data)) // 8) * 8
-        head = HEAD.pack(0, 1, 0, 0, len(marks), 0, MAX_BLOCKS, code.address, len(code.data), code_at, blocks_at)
+        head = HEAD.pack(0, 1, 0, 0, len(marks), names, 0, MAX_BLOCKS, code.address, len(code.data), code_at, blocks_at)
         with path.open("wb") as file:
-            file.write(head + struct.pack(f"<{len(marks)}I", *marks) + code.data)
+            file.write(head + struct.pack(f"<{len(rows) + len(calls)}I", *rows, *calls) + code.data)
             file.truncate(blocks_at + MAX_BLOCKS * self._row.itemsize)
         return blocks_at
 

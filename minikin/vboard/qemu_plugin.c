@@ -32,18 +32,23 @@ EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 
 enum { MAX_DEPTH = 4096, NO_MARK = 0 };
 
-/* The head of the shared file; then marks, code and blocks. A mark is its index + 1. */
+/* A marked function; its calls count for the names [first, end) of `names` in turn, from the start of every run. */
+struct mark {
+    uint32_t address, first, end;
+};
+
+/* The head of the shared file; then marks, the names of their calls, code and blocks. A mark or a name is its index + 1. */
 struct shared {
     uint64_t total;
     uint32_t restart; /* set by the engine: a call begins, from an empty stack */
     uint32_t too_deep, full;
-    uint32_t mark_count, block_count, block_capacity;
+    uint32_t mark_count, name_count, block_count, block_capacity;
     uint32_t code_address, code_size;
     uint64_t code_at, blocks_at; /* offsets in the file */
-    uint32_t marks[];
+    struct mark marks[];
 };
 
-/* What ran at an address; `runs` has one counter for each mark, and one for none. */
+/* What ran at an address; `runs` has one counter for each name, and one for none. */
 struct block {
     uint32_t address, size, instructions, entry; /* entry: the mark whose first block this is */
     uint32_t calls, returns;                     /* how it ends */
@@ -51,7 +56,7 @@ struct block {
 };
 
 struct frame {
-    uint32_t return_address, mark;
+    uint32_t return_address, mark, name;
     bool is_tail; /* returns with the frame below it */
 };
 
@@ -59,9 +64,10 @@ static struct shared *shared;
 static struct frame frames[MAX_DEPTH];
 static int depth; /* frames[0] is the ground */
 static struct block *last;
+static uint32_t *next_call; /* of each mark, in its names */
 
 static struct block *block_at(uint32_t index) {
-    const size_t size = sizeof(struct block) + (shared->mark_count + 1) * sizeof(uint64_t);
+    const size_t size = sizeof(struct block) + (shared->name_count + 1) * sizeof(uint64_t);
     return (struct block *)((char *)shared + shared->blocks_at + index * size);
 }
 
@@ -86,12 +92,25 @@ static bool is_return(uint32_t address, uint32_t size) {
     return ((first & 0xFFD0) == 0xE890 && second >> 15) || (first == 0xF85D && second >> 12 == 15);
 }
 
-static void push(uint32_t return_address, uint32_t mark, bool is_tail) {
+/* The name for which the next call of a mark counts. */
+static uint32_t take_name(uint32_t mark) {
+    const struct mark *of = &shared->marks[mark - 1];
+    const uint32_t *names = (const uint32_t *)&shared->marks[shared->mark_count];
+    uint32_t *next = &next_call[mark - 1];
+    *next = *next < of->end ? *next : of->first;
+    return names[(*next)++];
+}
+
+static void push(uint32_t return_address, uint32_t mark, uint32_t name, bool is_tail) {
     if (depth + 1 == MAX_DEPTH) {
         shared->too_deep = 1;
         return;
     }
-    frames[++depth] = (struct frame){return_address, mark, is_tail};
+    frames[++depth] = (struct frame){return_address, mark, name, is_tail};
+}
+
+static void enter(uint32_t return_address, uint32_t mark, bool is_tail) {
+    push(return_address, mark, take_name(mark), is_tail);
 }
 
 /* Follows calls and returns, from the end of the last block to the start of this one. */
@@ -99,12 +118,19 @@ static void follow(const struct block *block) {
     if (shared->restart) {
         shared->restart = shared->too_deep = 0;
         depth = 0;
-        frames[0] = (struct frame){UINT32_MAX, NO_MARK, false};
+        frames[0] = (struct frame){UINT32_MAX, NO_MARK, NO_MARK, false};
+        for (uint32_t mark = 0; mark < shared->mark_count; ++mark) {
+            next_call[mark] = shared->marks[mark].first;
+        }
         last = NULL;
     }
     const uint32_t end = last ? last->address + last->size : 0;
     if (last && last->calls && block->address != end) {
-        push(end, block->entry ? block->entry : frames[depth].mark, false);
+        if (block->entry) {
+            enter(end, block->entry, false);
+        } else {
+            push(end, frames[depth].mark, frames[depth].name, false);
+        }
     } else if (last && last->returns && block->address == frames[depth].return_address) {
         while (frames[depth].is_tail) {
             --depth;
@@ -112,7 +138,7 @@ static void follow(const struct block *block) {
         --depth;
     }
     if (block->entry && block->entry != frames[depth].mark) {
-        push(frames[depth].return_address, block->entry, depth > 0);
+        enter(frames[depth].return_address, block->entry, depth > 0);
     }
 }
 
@@ -122,7 +148,7 @@ static void on_exec(unsigned vcpu, void *argument) {
     follow(block);
     last = block;
     shared->total += block->instructions;
-    ++block->runs[frames[depth].mark];
+    ++block->runs[frames[depth].name];
 }
 
 static struct block *find_block(uint32_t address, uint32_t size) {
@@ -156,7 +182,7 @@ static void on_translation(uint64_t id, struct qemu_plugin_tb *tb) {
         block->calls = is_call(at, tail);
         block->returns = is_return(at, tail);
         for (uint32_t mark = shared->mark_count; mark > 0; --mark) {
-            block->entry = shared->marks[mark - 1] == address ? mark : block->entry;
+            block->entry = shared->marks[mark - 1].address == address ? mark : block->entry;
         }
     }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_exec, 0, block);
@@ -175,6 +201,10 @@ EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **a
         return 1;
     }
     shared = memory;
+    next_call = calloc(shared->mark_count + 1, sizeof *next_call);
+    if (next_call == NULL) {
+        return 1;
+    }
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
     return 0;
 }

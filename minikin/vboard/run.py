@@ -232,7 +232,7 @@ class OpenBoard:
 def open_board(build: Build, elf: Path | None = None) -> Iterator[OpenBoard]:
     """The build's firmware, or another one of the same network, run to main and reset."""
     with make_engine(build.board) as engine:
-        engine.load(Firmware(elf or build.elf), marks=build.model.layers)
+        engine.load(Firmware(elf or build.elf), marks=build.model.marks)
         name, model = build.model.name, build.model
         frames = [port.symbol for port in (*model.inputs, *model.outputs) if not port.callback]
         addresses = {symbol: engine.call(f"{name}_{symbol}").result for symbol in frames}

@@ -14,6 +14,7 @@ import copy
 import ctypes
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import mmap
 import os
@@ -125,10 +126,11 @@ class PythonCounter:
 
     def __init__(self, uc, marks, _memories, family):
         self.uc, self.family = uc, family
-        self.mark_of = {address: index for index, address in enumerate(marks)}
-        self.blocks = {}  # (address, size, mark) -> [runs, instructions]
+        self.names_of = dict(marks)  # address -> names that its calls count for, in turn
+        self.calls = dict.fromkeys(self.names_of, 0)
+        self.blocks = {}  # (address, size, name) -> [runs, instructions]
         self.total = self.limit = 0
-        self.frames = [(NO_MARK, None, None)]  # mark, return address, stack pointer
+        self.frames = [(NO_MARK, None, None, NO_MARK)]  # address, return address, stack pointer, name
         self.too_deep = False
         uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
 
@@ -139,6 +141,7 @@ class PythonCounter:
     def arm(self, instructions):
         self.limit = self.total + instructions
         del self.frames[1:]
+        self.calls = dict.fromkeys(self.names_of, 0)
         self.too_deep = False
 
     @property
@@ -152,9 +155,9 @@ class PythonCounter:
     def _block(self, uc, address, size, _):
         while self.frames[-1][1] == address and self.frames[-1][2] == uc.reg_read(self.family.sp):
             self.frames.pop()
-        if address in self.mark_of:
-            self._enter(uc, self.mark_of[address])
-        key = (address, size, self.frames[-1][0])
+        if address in self.names_of:
+            self._enter(uc, address)
+        key = (address, size, self.frames[-1][3])
         if key not in self.blocks:
             self.blocks[key] = [0, self._count_instructions(address, size)]
         block = self.blocks[key]
@@ -163,15 +166,18 @@ class PythonCounter:
         if self.total > self.limit:
             uc.emu_stop()
 
-    def _enter(self, uc, mark):
-        frame = (mark, uc.reg_read(self.family.link) & ~1, uc.reg_read(self.family.sp))
-        if frame == self.frames[-1]:
+    def _enter(self, uc, address):
+        frame = (address, uc.reg_read(self.family.link) & ~1, uc.reg_read(self.family.sp))
+        if frame == self.frames[-1][:3]:
             return
         if len(self.frames) == MAX_DEPTH:
             self.too_deep = True
             uc.emu_stop()
             return
-        self.frames.append(frame)
+        names = self.names_of[address]
+        name = names[self.calls[address] % len(names)]
+        self.calls[address] += 1
+        self.frames.append((*frame, name))
 
     def _count_instructions(self, address, size):
         code = self.uc.mem_read(address, size)
@@ -190,10 +196,12 @@ class CCounter:
     def __init__(self, uc, marks, memories, family):
         library, self.uc = self.library, uc
         functions = (ctypes.cast(f, ctypes.c_void_p) for f in (binding.uclib.uc_reg_read, binding.uclib.uc_emu_stop))
-        array = (ctypes.c_uint32 * len(marks))(*marks)
-        self._counter = ctypes.c_void_p(
-            library.counter_new(*functions, array, len(marks), family.arch == uc_const.UC_ARCH_RISCV)
-        )
+        addresses = (ctypes.c_uint32 * len(marks))(*(address for address, _ in marks))
+        ends = (ctypes.c_int32 * len(marks))(*itertools.accumulate(len(own) for _, own in marks))
+        names = [name for _, own in marks for name in own]
+        names = (ctypes.c_int32 * len(names))(*names)
+        is_riscv = family.arch == uc_const.UC_ARCH_RISCV
+        self._counter = ctypes.c_void_p(library.counter_new(*functions, addresses, ends, len(marks), names, is_riscv))
         for memory in memories:
             if not library.counter_add_memory(self._counter, memory.origin, memory.size, memory.pointer):
                 raise Fault("has more memory regions than the counter takes")

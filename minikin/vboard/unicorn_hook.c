@@ -19,17 +19,23 @@ struct memory {
     const uint8_t *bytes;
 };
 
-/* A block, as run on behalf of one mark. size 0: an empty slot. */
+/* A block, as run on behalf of one name. size 0: an empty slot. */
 struct block {
     uint32_t address, size;
-    int32_t mark;          /* whose instructions these are */
+    int32_t name;          /* for which these instructions count */
     int32_t entry;         /* the mark whose first block this is */
     uint64_t instructions; /* in the block */
     uint64_t runs;
 };
 
+/* A marked function; its calls count for the names [first, end) of `names` in turn, from the start of every run. */
+struct mark {
+    uint32_t address;
+    int32_t first, end, next;
+};
+
 struct frame {
-    int32_t mark;
+    int32_t mark, name;
     uint32_t return_address, sp;
 };
 
@@ -40,8 +46,8 @@ struct counter {
     uc_err (*emu_stop)(uc_engine *);
     struct memory memories[MAX_MEMORIES];
     int memory_count;
-    uint32_t *marks;
-    int32_t mark_count;
+    struct mark *marks;
+    int32_t mark_count, *names;
     uint64_t total, limit;
     struct frame frames[MAX_DEPTH];
     int depth; /* frames[0] is the ground: no mark, an address that no block has */
@@ -50,7 +56,9 @@ struct counter {
     uint32_t capacity, used;
 };
 
-struct counter *counter_new(void *reg_read, void *emu_stop, const uint32_t *marks, int32_t mark_count, bool is_riscv) {
+/* Function i has address marks[i]; its calls take names[ends[i - 1]], ..., names[ends[i] - 1]. */
+struct counter *counter_new(void *reg_read, void *emu_stop, const uint32_t *marks, const int32_t *ends,
+                            int32_t mark_count, const int32_t *names, bool is_riscv) {
     struct counter *counter = calloc(1, sizeof *counter);
     counter->is_riscv = is_riscv;
     counter->link_register = is_riscv ? UC_RISCV_REG_RA : UC_ARM_REG_LR;
@@ -58,16 +66,23 @@ struct counter *counter_new(void *reg_read, void *emu_stop, const uint32_t *mark
     counter->reg_read = (uc_err(*)(uc_engine *, int, void *))reg_read;
     counter->emu_stop = (uc_err(*)(uc_engine *))emu_stop;
     counter->marks = calloc((size_t)mark_count + 1, sizeof *counter->marks);
-    memcpy(counter->marks, marks, (size_t)mark_count * sizeof *marks);
     counter->mark_count = mark_count;
+    for (int32_t i = 0; i < mark_count; ++i) {
+        const int32_t first = i > 0 ? ends[i - 1] : 0;
+        counter->marks[i] = (struct mark){.address = marks[i], .first = first, .end = ends[i], .next = first};
+    }
+    const size_t name_count = mark_count > 0 ? (size_t)ends[mark_count - 1] : 0;
+    counter->names = calloc(name_count + 1, sizeof *counter->names);
+    memcpy(counter->names, names, name_count * sizeof *names);
     counter->capacity = FIRST_CAPACITY;
     counter->blocks = calloc(counter->capacity, sizeof *counter->blocks);
-    counter->frames[0] = (struct frame){.mark = NO_MARK, .return_address = UINT32_MAX};
+    counter->frames[0] = (struct frame){.mark = NO_MARK, .name = NO_MARK, .return_address = UINT32_MAX};
     return counter;
 }
 
 void counter_free(struct counter *counter) {
     free(counter->marks);
+    free(counter->names);
     free(counter->blocks);
     free(counter);
 }
@@ -92,6 +107,9 @@ void counter_arm(struct counter *counter, uint64_t instructions) {
     counter->limit = counter->total + instructions;
     counter->depth = 0;
     counter->too_deep = false;
+    for (int32_t i = 0; i < counter->mark_count; ++i) {
+        counter->marks[i].next = counter->marks[i].first;
+    }
 }
 
 uint64_t counter_total(const struct counter *counter) {
@@ -106,7 +124,7 @@ bool counter_too_deep(const struct counter *counter) {
     return counter->too_deep;
 }
 
-/* Writes the blocks that ran as rows of five: address, size, mark, instructions, runs. Returns how many there are. */
+/* Writes the blocks that ran as rows of five: address, size, name, instructions, runs. Returns how many there are. */
 uint32_t counter_rows(const struct counter *counter, int64_t *rows) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < counter->capacity; ++i) {
@@ -115,7 +133,7 @@ uint32_t counter_rows(const struct counter *counter, int64_t *rows) {
             continue;
         }
         if (rows != NULL) {
-            const int64_t row[5] = {block->address, block->size, block->mark, (int64_t)block->instructions,
+            const int64_t row[5] = {block->address, block->size, block->name, (int64_t)block->instructions,
                                     (int64_t)block->runs};
             memcpy(rows + 5 * (size_t)count, row, sizeof row);
         }
@@ -147,7 +165,7 @@ static uint64_t count_instructions(const struct counter *counter, uint32_t addre
 
 static int32_t mark_at(const struct counter *counter, uint32_t address) {
     for (int32_t i = 0; i < counter->mark_count; ++i) {
-        if (counter->marks[i] == address) {
+        if (counter->marks[i].address == address) {
             return i;
         }
     }
@@ -155,11 +173,11 @@ static int32_t mark_at(const struct counter *counter, uint32_t address) {
 }
 
 /* The slot of that block, or the empty one where it belongs. */
-static struct block *find_slot(const struct counter *counter, uint32_t address, uint32_t size, int32_t mark) {
-    uint32_t slot = ((address >> 1) ^ ((uint32_t)mark * 0x9E3779B1u)) & (counter->capacity - 1);
+static struct block *find_slot(const struct counter *counter, uint32_t address, uint32_t size, int32_t name) {
+    uint32_t slot = ((address >> 1) ^ ((uint32_t)name * 0x9E3779B1u)) & (counter->capacity - 1);
     for (;; slot = (slot + 1) & (counter->capacity - 1)) {
         struct block *block = &counter->blocks[slot];
-        if (block->size == 0 || (block->address == address && block->size == size && block->mark == mark)) {
+        if (block->size == 0 || (block->address == address && block->size == size && block->name == name)) {
             return block;
         }
     }
@@ -172,21 +190,21 @@ static void grow(struct counter *counter) {
     counter->blocks = calloc(counter->capacity, sizeof *counter->blocks);
     for (uint32_t i = 0; i < old_capacity; ++i) {
         if (old[i].size != 0) {
-            *find_slot(counter, old[i].address, old[i].size, old[i].mark) = old[i];
+            *find_slot(counter, old[i].address, old[i].size, old[i].name) = old[i];
         }
     }
     free(old);
 }
 
 static struct block *get_block(struct counter *counter, uint32_t address, uint32_t size) {
-    const int32_t mark = counter->frames[counter->depth].mark;
-    struct block *block = find_slot(counter, address, size, mark);
+    const int32_t name = counter->frames[counter->depth].name;
+    struct block *block = find_slot(counter, address, size, name);
     if (block->size == 0) {
         if (2 * ++counter->used > counter->capacity) {
             grow(counter);
-            block = find_slot(counter, address, size, mark);
+            block = find_slot(counter, address, size, name);
         }
-        *block = (struct block){.address = address, .size = size, .mark = mark};
+        *block = (struct block){.address = address, .size = size, .name = name};
         block->entry = mark_at(counter, address);
         block->instructions = count_instructions(counter, address, size);
     }
@@ -201,7 +219,7 @@ static uint32_t read_register(const struct counter *counter, uc_engine *uc, int 
 
 /* Pushes a frame for the marked function, unless this is a loop back to the function's own first instruction. */
 static void enter(struct counter *counter, uc_engine *uc, int32_t mark) {
-    const struct frame frame = {.mark = mark,
+    struct frame frame = {.mark = mark,
                                 .return_address = read_register(counter, uc, counter->link_register) & ~1u,
                                 .sp = read_register(counter, uc, counter->stack_register)};
     const struct frame *top = &counter->frames[counter->depth];
@@ -213,6 +231,9 @@ static void enter(struct counter *counter, uc_engine *uc, int32_t mark) {
         counter->emu_stop(uc);
         return;
     }
+    struct mark *of = &counter->marks[mark];
+    of->next = of->next < of->end ? of->next : of->first;
+    frame.name = counter->names[of->next++];
     counter->frames[++counter->depth] = frame;
 }
 

@@ -131,7 +131,7 @@ int main(void) {
     return 0;
 }
 """
-MARKS = ["inner", "outer", "tail", "loop", "indirect"]
+MARKS = {name: (name,) for name in ("inner", "outer", "tail", "loop", "indirect")}
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +241,15 @@ def test_a_loop_to_the_first_instruction_is_no_call(engine):
     assert call.instructions_by_mark == {"loop": 2 * 5000 + 1}
 
 
+@pytest.mark.parametrize("hook", ["c", "python"])
+def test_calls_count_for_names_in_turn(firmware_of, hook):
+    with UnicornEngine(get_board("nano33ble"), hook) as engine:
+        engine.load(firmware_of("nano33ble"), {"inner": ("first", "second")})
+        for _ in range(2):  # every run begins with the first name
+            assert engine.call("outer", 0).instructions_by_mark == {"first": 3, "second": 3, None: 7}
+            assert engine.call("inner", 0).instructions_by_mark == {"first": 3}
+
+
 def test_recursion_and_the_stack(engine):
     call = engine.call("nest", 1000)
     assert call.instructions == 5 * 1000 - 1
@@ -281,7 +290,7 @@ def test_both_hooks_give_the_same(firmware_of):
 def test_marks_nested_too_deep(firmware_of):
     for hook in ("c", "python"):
         with UnicornEngine(get_board("nano33ble"), hook) as engine:
-            engine.load(firmware_of("nano33ble"), ["nest"])
+            engine.load(firmware_of("nano33ble"), {"nest": ("nest",)})
             assert engine.call("nest", 4095).instructions_by_mark == {"nest": 5 * 4095 - 1}
             with pytest.raises(EngineError, match="nests marked functions more than 4096 deep"):
                 engine.call("nest", 4096)

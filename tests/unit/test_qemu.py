@@ -87,7 +87,10 @@ def test_counts_are_unicorns(engines, call):
 
 def test_recursion_stays_with_its_mark(cortex_m4: Board, firmware):
     with QemuEngine(cortex_m4) as engine:
-        engine.load(firmware, ["nest"])
+        engine.load(firmware, {"inner": ("first", "second")})
+        for _ in range(2):  # every run begins with the first name
+            assert engine.call("outer", 0).instructions_by_mark == {"first": 3, "second": 3, None: 7}
+        engine.load(firmware, {"nest": ("nest",)})
         assert engine.call("nest", 100).instructions_by_mark == {"nest": 5 * 100 - 1}
 
 

@@ -81,7 +81,7 @@ int main(void) {
     return 0;
 }
 """
-MARKS = ["inner", "outer"]
+MARKS = {name: (name,) for name in ("inner", "outer")}
 
 
 @pytest.fixture(scope="module", params=TOOLCHAINS)

@@ -94,9 +94,6 @@ static const int32_t dense_4_bias[3] = { /* 3 */
 
 /* 0. conv2d_0: conv2d 6x4x2 -> 6x4x4 */
 static const struct mk_conv2d_s8 conv2d_0_params = {
-    .in_w = 4, .in_ch = 2, .out_w = 4, .kernel_h = 3, .kernel_w = 3, .stride_h = 1, .stride_w = 1, .pad_left = 1,
-    .dilation_h = 1, .dilation_w = 1, .out_ch = 4, .group_in = 2, .group_out = 4, .in_offset = 1,
-    .weight_offset = 0, .out_offset = -128, .act_min = -128, .act_max = 127, .per_channel = 1,
     .mult = conv2d_0_mult, .shift = conv2d_0_shift, .weight = conv2d_0_weight, .bias = conv2d_0_bias,
     .patch = (int8_t *)(arena.s8 + 0),
 };
@@ -111,10 +108,8 @@ MK_LAYER static void conv2d_0(int y) {
 
 /* 1. depthwise_conv2d_1: depthwise_conv2d 6x4x4 -> 3x2x4 */
 static const struct mk_depthwise_conv2d_s8 depthwise_conv2d_1_params = {
-    .in_w = 4, .in_ch = 4, .out_w = 2, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_left = 0,
-    .dilation_h = 1, .dilation_w = 1, .out_ch = 4, .in_offset = 128, .weight_offset = 0, .out_offset = -128,
-    .act_min = -128, .act_max = 127, .per_channel = 1, .mult = depthwise_conv2d_1_mult,
-    .shift = depthwise_conv2d_1_shift, .weight = depthwise_conv2d_1_weight, .bias = depthwise_conv2d_1_bias,
+    .mult = depthwise_conv2d_1_mult, .shift = depthwise_conv2d_1_shift, .weight = depthwise_conv2d_1_weight,
+    .bias = depthwise_conv2d_1_bias,
 };
 
 MK_LAYER static void depthwise_conv2d_1(int y) {
@@ -127,7 +122,6 @@ MK_LAYER static void depthwise_conv2d_1(int y) {
 
 /* 2. avg_pool2d_2: avg_pool2d 3x2x4 -> 1x1x4 */
 static const struct mk_avg_pool2d_global_s8 avg_pool2d_2_params = {
-    .in_h = 3, .in_w = 2, .in_ch = 4, .act_min = -128, .act_max = 127, .code_offset = 0,
     .sums = (int32_t *)(arena.s8 + 0),
 };
 
@@ -140,9 +134,7 @@ MK_LAYER static void avg_pool2d_2(void) {
 
 /* 3. dense_4: dense 4 -> 3 */
 static const struct mk_dense_s8 dense_4_params = {
-    .batch = 1, .in_ch = 4, .out_ch = 3, .in_offset = 128, .weight_offset = 0, .out_offset = 0, .act_min = -128,
-    .act_max = 127, .per_channel = 1, .mult = dense_4_mult, .shift = dense_4_shift, .round_once = 0,
-    .weight = dense_4_weight, .bias = dense_4_bias,
+    .mult = dense_4_mult, .shift = dense_4_shift, .weight = dense_4_weight, .bias = dense_4_bias,
 };
 
 MK_LAYER static void dense_4(void) {
@@ -152,7 +144,7 @@ MK_LAYER static void dense_4(void) {
 
 /* 4. softmax_5: softmax 3 -> 3 */
 static const struct mk_softmax_s8 softmax_5_params = {
-    .vectors = 1, .depth = 3, .mult = 1819432064, .shift = 20, .diff_min = -256,
+    .vectors = 1,
 };
 
 MK_LAYER static void softmax_5(void) {
