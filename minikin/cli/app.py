@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from minikin.cli.options import Optimize, ToolchainName, compiles
+from minikin.cli.train import train
 from minikin.version import __version__
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(train)
 
 
 class Rounding(StrEnum):

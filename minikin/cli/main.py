@@ -18,7 +18,9 @@ UsageMistake = typer.BadParameter.__base__ or typer.BadParameter
 """Every mistake in options and arguments: typer does not export its name."""
 
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "sklearn", "pooch", "pydantic"), "train"),
+    **dict.fromkeys(
+        ("torch", "lightning_fabric", "tensorboard", "sklearn", "scipy", "soundfile", "PIL", "pooch", "pydantic"), "train"
+    ),
     **dict.fromkeys(("unicorn", "elftools", "ziglang", "capstone"), "board"),
 }
 """Which of minikin's extras brings an optional package."""

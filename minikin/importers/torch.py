@@ -46,7 +46,7 @@ def from_torch(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], 
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.export.export(module, examples)
     except Exception as error:
         raise UnsupportedError(f"torch.export cannot trace {type(module).__name__} ({_first_line(error)})") from error
@@ -65,7 +65,7 @@ def load_torch_file(path: str | Path) -> Graph:
     path = Path(path)
     _require_safe(path)
     try:
-        with _quiet(), _weights_only():
+        with quiet(), _weights_only():
             program = torch.export.load(path)
     except Exception as error:
         raise ModelError(f"not a readable torch.export file ({_first_line(error)}): export it again") from error
@@ -275,7 +275,7 @@ def _weights_only() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch.export logs and warns of what becomes one sentence here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

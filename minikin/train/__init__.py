@@ -1,1 +1,1 @@
-"""Training: small networks and the loop that fits them."""
+"""Training: small networks, the loop that fits them, the run from data to file."""

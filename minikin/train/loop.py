@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
@@ -79,11 +79,8 @@ def fit(
     process fewer than 2 samples is left out. Raises UsageError for options out of range, DataError for labels or samples
     that cannot train.
     """
-    unknown = options.keys() - {field.name for field in fields(FitOptions)}
-    if unknown:
-        known = ", ".join(field.name for field in fields(FitOptions))
-        raise UsageError(f"training has no option {min(unknown)}: it has {known}")
-    job = Job(dataset, FitOptions(**options), before_step, penalty, teacher, checkpoint_dir, resume, log_dir)
+    chosen = FitOptions.of(options)
+    job = Job(dataset, chosen, before_step, penalty, teacher, checkpoint_dir, resume, log_dir)
     _require_samples(job)
     _require_outputs(model, job)
     history, weights = _launch(model, job, progress or (lambda epoch: None))

@@ -53,9 +53,13 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def loss_name(dataset: Dataset, name: str | None) -> str:
+    """`name`, or where it is None: mse for data without classes, else cross_entropy."""
+    return name or ("cross_entropy" if dataset.classes else "mse")
+
+
 def loss_of(dataset: Dataset, name: str | None) -> Loss:
-    """The loss of this name; None: mse where the data has no classes, else cross-entropy."""
-    return LOSSES[name or ("cross_entropy" if dataset.classes else "mse")]
+    return LOSSES[loss_name(dataset, name)]
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

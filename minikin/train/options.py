@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from minikin.errors import UsageError
 
@@ -62,6 +64,15 @@ class FitOptions:
         for name in ("momentum", "label_smoothing", "distill_weight"):
             if not 0 <= getattr(self, name) <= (1 if name == "distill_weight" else 0.999):
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be from 0 to 1")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """From keyword arguments. Raises UsageError for one that is not known or out of range."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"training has no option {name}: it has {', '.join(known)}")
+        return cls(**options)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, as `schedule` has it."""
