@@ -19,7 +19,8 @@ UsageMistake = typer.BadParameter.__base__ or typer.BadParameter
 
 EXTRA_OF = {
     **dict.fromkeys(
-        ("torch", "lightning_fabric", "tensorboard", "sklearn", "scipy", "soundfile", "PIL", "pooch", "pydantic"), "train"
+        ("torch", "lightning_fabric", "tensorboard", "sklearn", "scipy", "soundfile", "PIL", "pooch", "pydantic"),
+        "train",
     ),
     **dict.fromkeys(("unicorn", "elftools", "ziglang", "capstone"), "board"),
 }
