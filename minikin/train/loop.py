@@ -179,6 +179,10 @@ class _Trainer:
         self.x = to_nchw(job.dataset.x_train).to(fabric.device)
         self.y = torch.from_numpy(job.dataset.y_train).to(fabric.device)
         self.teacher = None if job.teacher is None else job.teacher.to(fabric.device).eval()
+        self.taught: Tensor | None = None
+        """What the teacher says of each training sample, where the samples are always the same."""
+        if self.teacher is not None and not self.options.augment:
+            self.taught = torch.from_numpy(predict(self.teacher, job.dataset.x_train)).to(fabric.device)
         self.amounts = parse_augment(self.options.augment, (*AUGMENTATIONS, *job.dataset.augmentations))
         self.batches = len(_split(torch.arange(len(self.x)), self.options, fabric.world_size))
         self.steps = self.options.epochs * self.batches
@@ -228,7 +232,7 @@ class _Trainer:
                 group["lr"] = options.rate(step, self.steps)
             if self.job.before_step:
                 self.job.before_step(step, self.steps)
-            loss = batch_loss(self.loss, options, self.wrapped(x), x, y, self.teacher)
+            loss = batch_loss(self.loss, options, self.wrapped(x), x, y, self.teach(x, indices[mine]))
             loss = loss * (len(x) * fabric.world_size / len(indices))  # DDP takes the mean of the processes' gradients
             if self.job.penalty:
                 loss = loss + self.job.penalty(self.model)
@@ -253,6 +257,13 @@ class _Trainer:
         if images:
             x = augment(x.cpu(), images, generator).to(self.fabric.device)
         return x, self.y[indices]
+
+    def teach(self, x: Tensor, indices: Tensor) -> Tensor | None:
+        """The teacher's outputs for a batch."""
+        if self.taught is not None or self.teacher is None:
+            return None if self.taught is None else self.taught[indices]
+        with torch.no_grad():
+            return self.teacher(x)
 
     def validate(self) -> tuple[float, float]:
         """(mean loss, accuracy) on the validation part."""

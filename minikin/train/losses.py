@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -74,14 +73,10 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return temperature**2 * functional.kl_div(own, soft, log_target=True, reduction="batchmean")
 
 
-def batch_loss(
-    loss: Loss, options: FitOptions, outputs: Tensor, x: Tensor, y: Tensor, teacher: torch.nn.Module | None
-) -> Tensor:
-    """The loss of a batch, mixed with the teacher's where there is one."""
+def batch_loss(loss: Loss, options: FitOptions, outputs: Tensor, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
+    """The loss of a batch, mixed with that of a teacher's outputs where there are such."""
     own = loss.batch(outputs, x, y, options.label_smoothing)
-    if teacher is None:
+    if taught is None:
         return own
-    with torch.no_grad():
-        wanted = teacher(x)
     weight = options.distill_weight
-    return (1 - weight) * own + weight * distillation(outputs, wanted, options.temperature)
+    return (1 - weight) * own + weight * distillation(outputs, taught, options.temperature)
