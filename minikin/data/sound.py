@@ -43,24 +43,20 @@ class Sounds:
         """Between two samples linearly; 0 outside the clip."""
         n, samples = x.shape
         limit = shift_ms * self.features.rate / 1000
-        offset = np.rint(rng.uniform(-limit, limit, (n, 1)))
-        factor = 1 + rng.uniform(-speed, speed, (n, 1))
-        at = (np.arange(samples) - samples / 2) * factor + samples / 2 + offset
-        below = np.floor(at).astype(np.int64)
-        part = (at - below).astype(np.float32)
-        padded = np.pad(x, ((0, 0), (1, 2)))
-        rows = np.arange(n)[:, None]
-        first = padded[rows, np.clip(below + 1, 0, samples + 1)]
-        second = padded[rows, np.clip(below + 2, 0, samples + 1)]
-        return first * (1 - part) + second * part
+        offsets, factors = np.rint(rng.uniform(-limit, limit, n)), 1 + rng.uniform(-speed, speed, n)
+        grid, middle = np.arange(samples), samples / 2
+        moved = np.empty_like(x)
+        for row, offset, factor, clip in zip(moved, offsets, factors, x, strict=True):
+            row[:] = np.interp((grid - middle) * factor + (middle + offset), grid, clip, left=0, right=0)
+        return moved
 
     def _noise(self, x: np.ndarray, volume: float, rng: np.random.Generator) -> np.ndarray:
         n, samples = x.shape
         chosen = self.noise[rng.integers(0, len(self.noise), n)].astype(np.float32)
-        rolled = chosen[np.arange(n)[:, None], (np.arange(samples) + rng.integers(0, samples, (n, 1))) % samples]
+        rolled = np.stack([np.roll(clip, by) for clip, by in zip(chosen, rng.integers(0, samples, n), strict=True)])
         level = rng.uniform(0, volume, (n, 1)) * (rng.random((n, 1)) < NOISE_CHANCE)
         peak = np.maximum(np.abs(rolled).max(1, keepdims=True), 1)
-        return (rolled / peak * np.abs(x).max(1, keepdims=True) * level).astype(np.float32)
+        return rolled * (np.abs(x).max(1, keepdims=True) * level / peak).astype(np.float32)
 
 
 def sound_dataset(

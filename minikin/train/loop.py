@@ -191,6 +191,7 @@ class _Trainer:
         stopped, failed = "", False
         if job.checkpoint_dir and job.resume:
             self.restore(load_checkpoint(job.checkpoint_dir, run))
+            stopped = self.early()
         with _log(job.log_dir if self.fabric.is_global_zero else None, len(self.epochs)) as log:
             while len(self.epochs) < options.epochs and not stopped:
                 number = len(self.epochs)
@@ -271,6 +272,8 @@ class _Trainer:
         return min(epoch.validation_loss for epoch in self.epochs[:-1])
 
     def early(self) -> str:
+        if not self.epochs:
+            return ""
         losses = [epoch.validation_loss for epoch in self.epochs]
         waited = len(losses) - 1 - int(np.argmin(losses))
         if not self.options.early_stop or waited < self.options.early_stop:

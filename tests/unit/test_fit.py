@@ -202,8 +202,10 @@ def test_the_last_weights_can_be_kept(data: Dataset) -> None:
     assert evaluate(model, data.x_validation, data.y_validation) == history.epochs[-1].accuracy
 
 
-def test_early_stopping(data: Dataset) -> None:
-    history = fit(fresh(), data, epochs=100, learning_rate=0.1, schedule="constant", early_stop=3)
+def test_early_stopping(data: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 100, "learning_rate": 0.1, "schedule": "constant", "early_stop": 3}
+    history = fit(fresh(), data, checkpoint_dir=tmp_path, **options)
+    assert fit(fresh(), data, checkpoint_dir=tmp_path, resume=True, **options) == history
     assert len(history.epochs) == history.best + 4 < 100
     assert history.stopped == f"no smaller validation loss in 3 epochs since epoch {history.best + 1}"
     assert not history.failed
