@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import minikin as mk
 from minikin.cli import main
+from minikin.cli.app import app
 from minikin.compress.quantize import quantize
+from minikin.compress.recipe import Cluster, Distill, Prune, Quantize, Recipe
 from minikin.data import digits
 from minikin.train.classifier import train_classifier
 
@@ -132,6 +137,30 @@ def test_an_int8_model_is_refused(run: Run, model: Path, tmp_path: Path) -> None
     code, _, error = run(small, "--data", "digits", "--prune", 0.5, "-o", tmp_path / "x.tflite")
     assert code == 2
     assert "is int8 already" in error
+
+
+def test_the_page_on_compression_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recipe and its Python run, on a network of fewer epochs than the page's; its options exist."""
+    page = (Path(__file__).parents[2] / "docs" / "compression.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    graph = train_classifier("digits_cnn", digits(), epochs=1, batch_size=32, learning_rate=5e-3)
+    mk.save(graph, "demo/digits_float.tflite")
+    for recipe in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        assert Recipe.model_validate(tomllib.loads(recipe))
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "compression.md", "exec"), {"__name__": "page"})
+    assert Path("small.tflite").is_file()
+    named = {
+        name
+        for row in re.findall(r"^\| (?:all|`\w+`) \|.*$", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)", row)
+    }
+    known = {name for step in (Prune, Cluster, Quantize, Distill) for name in step.model_fields} - {"do"}
+    assert known <= named
+    command = get_command(app).commands["compress"]  # pyright: ignore[reportAttributeAccessIssue]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= options
 
 
 def test_the_api_has_recipes(model: Path) -> None:
