@@ -56,11 +56,11 @@ def save_c_array(graph: Graph, path: str | Path) -> Path:
     return write_atomically(Path(path), write_c_array(write_tflite(graph), c_identifier(Path(path).stem)))
 
 
-def quantize(graph: Graph, calibration: Any, *, method: str = "minmax") -> Graph:
+def quantize(graph: Graph, calibration: Any, *, method: str = "minmax", **options: Any) -> Graph:
     """Post-training int8 quantization with calibration samples: see `minikin.compress.quantize.quantize`."""
     from minikin.compress.quantize import quantize as quantize_graph
 
-    return quantize_graph(graph, calibration, method=method)
+    return quantize_graph(graph, calibration, method=method, **options)
 
 
 def compress(graph: Graph, dataset: Dataset, recipe: Any, **options: Any) -> Result:

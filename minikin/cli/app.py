@@ -31,6 +31,7 @@ class Method(StrEnum):
     minmax = "minmax"
     percentile = "percentile"
     mse = "mse"
+    entropy = "entropy"
 
 
 Model = Annotated[Path, typer.Argument(help="A .tflite or .pt2 file.", show_default=False)]

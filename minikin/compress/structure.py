@@ -162,7 +162,11 @@ class ActivationQuant(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         lo, hi = self.ends()
-        return _FakeQuant.apply(x, lo, hi, self.symmetric)
+        scale = (hi / 127.0 if self.symmetric else (hi - lo) / 255.0).reshape(1)
+        zero = torch.full_like(scale, 128.0) if self.symmetric else -lo / scale
+        weight = (x.numel() * 255.0) ** -0.5  # of the ends' gradients: they sum over all elements
+        # codes 0..255, as the op rounds a negative zero point up
+        return torch.ops.aten._fake_quantize_learnable_per_tensor_affine(x, scale, zero, 0, 255, weight)
 
 
 class FixedQuant(nn.Module):
@@ -176,34 +180,6 @@ class FixedQuant(nn.Module):
         scale, zero = self.quant.scale, self.quant.zero_point
         clipped = torch.clamp(x / scale + zero, -128, 127)
         return (straight_through(clipped, torch.round(clipped)) - zero) * scale
-
-
-class _FakeQuant(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, lo: torch.Tensor, hi: torch.Tensor, symmetric: bool) -> torch.Tensor:
-        scale = hi / 127.0 if symmetric else (hi - lo) / 255.0
-        zero = torch.zeros_like(lo) if symmetric else torch.clamp(torch.round(-128.0 - lo / scale), -128.0, 127.0)
-        u = x / scale
-        codes = torch.clamp(torch.round(u) + zero, -128.0, 127.0) - zero
-        ctx.save_for_backward(u, codes)
-        ctx.steps = 127.0 if symmetric else 255.0
-        ctx.symmetric = symmetric
-        return codes * scale
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (grad,) = grads
-        u, codes = ctx.saved_tensors
-        residual = codes - u
-        inside = residual.abs() <= 0.5
-        grad_x = grad * inside
-        weight = (u.numel() * ctx.steps) ** -0.5
-        rounding = (grad_x * residual).sum() / ctx.steps
-        above = (grad * (residual < -0.5)).sum()
-        below = (grad * (residual > 0.5)).sum()
-        if ctx.symmetric:  # lo = -hi, whose part autograd adds through `ends`
-            return grad_x, below * weight, (above + rounding) * weight, None
-        return grad_x, (below - rounding) * weight, (above + rounding) * weight, None
 
 
 class _Gather(torch.autograd.Function):
