@@ -122,7 +122,7 @@ def test_per_tensor_weights() -> None:
 
 def test_the_network_means_the_same() -> None:
     graph, data = conv_net(), uniform(30, 6, 6, 2)
-    for method in ("minmax", "percentile", "mse"):
+    for method in ("minmax", "percentile", "mse", "entropy"):
         errors = layer_errors(graph, quantize(graph, data, method=method), data)
         assert [e.name for e in errors] == ["conv", "pool", "fc", "soft"]
         assert min(e.sqnr_db for e in errors) > 30
@@ -259,7 +259,7 @@ def test_every_case_of_every_op_quantizes() -> None:
         for case in op.cases:
             if "int8" in case.dtypes and op.name not in ("quantize", "dequantize"):
                 graph = case_graph(op, case)
-                for method in ("minmax", "percentile", "mse"):
+                for method in ("minmax", "percentile", "mse", "entropy"):
                     check(quantize(graph, case_samples(graph, case, 4), method=method))
 
 
