@@ -6,8 +6,25 @@ struct mk_dense_s8_codebook {
     struct mk_codebook codes;
 };
 
-/* acc[i] += sum_k x[k] * (the weights of four channels) */
-static inline void mk_dense_s8_codebook_four(struct mk_codebook_reader *reader, uint32_t acc[4], const int8_t *x, int n) {
+/* acc[i] += sum_k x[k] * (the weights of four channels, of four bits each); gives the place behind them. Not inlined: inside a
+ * kernel's loops it would run short of registers. */
+MK_SHARED const uint8_t *mk_dense_s8_codebook_nibbles(const uint8_t *in, const int8_t *codebook, uint32_t acc[4],
+                                                      const int8_t *x, int n) {
+    uint32_t a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
+    for (const int8_t *end = x + n; x != end; in += 2) {
+        const int32_t value = *x++;
+        const uint32_t first = in[0], second = in[1];
+        a0 += (uint32_t)(value * codebook[first & 15]);
+        a1 += (uint32_t)(value * codebook[first >> 4]);
+        a2 += (uint32_t)(value * codebook[second & 15]);
+        a3 += (uint32_t)(value * codebook[second >> 4]);
+    }
+    acc[0] = a0, acc[1] = a1, acc[2] = a2, acc[3] = a3;
+    return in;
+}
+
+/* The same with any number of bits. */
+MK_SHARED void mk_dense_s8_codebook_four(struct mk_codebook_reader *reader, uint32_t acc[4], const int8_t *x, int n) {
     struct mk_codebook_reader r = *reader;
     uint32_t a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
     for (const int8_t *end = x + n; x != end;) {
@@ -28,7 +45,9 @@ MK_KERNEL static void mk_dense_s8_codebook(const struct mk_dense_s8_codebook *p,
         for (int n = 0, count; n < p->out_ch; n += count) {
             uint32_t acc[4] = {0, 0, 0, 0};
             count = mk_min(4, p->out_ch - n);
-            if (count == 4)
+            if (count == 4 && reader.bits == 4)
+                reader.in = mk_dense_s8_codebook_nibbles(reader.in, reader.codebook, acc, in, p->in_ch);
+            else if (count == 4)
                 mk_dense_s8_codebook_four(&reader, acc, in, p->in_ch);
             else
                 for (int k = 0; k < p->in_ch; ++k)

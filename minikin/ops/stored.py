@@ -39,7 +39,9 @@ def entries_of(view: View, form: str) -> float:
         return 1.1 * rows.size + 30 * nonzero
     if form == "nm":
         return 2.7 * packed_bytes(FORMS[form].pack(rows)["values"]) * 2
-    return 10.5 * rows.size if form == "codebook" else decoding_of(view)
+    if form == "codebook":
+        return (4.8 if form_fields(view, form)["bits"] == 4 else 9) * rows.size
+    return decoding_of(view)
 
 
 def decoding_of(view: View) -> float:
