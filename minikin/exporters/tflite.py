@@ -72,6 +72,17 @@ class Operator:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+def is_int4(tensor: Tensor) -> bool:
+    """Weights that came as INT4, and whose codes still are."""
+    return tensor.storage == "int4" and tensor.data is not None and bool((np.abs(tensor.data + 0.5) < 8).all())
+
+
+def pack_nibbles(codes: np.ndarray) -> bytes:
+    """INT4 elements, two in a byte, the first one low."""
+    flat = np.append(codes.reshape(-1), np.zeros(codes.size % 2, codes.dtype)).astype(np.uint8) & 15
+    return (flat[::2] | flat[1::2] << 4).tobytes()
+
+
 class Writer:
     """Collects operators and the tensors that only the file has, then serializes all at once."""
 
@@ -165,13 +176,14 @@ class Writer:
                     f"{tensor.data.dtype}{list(tensor.data.shape)}"
                 )
             little = np.ascontiguousarray(tensor.data, tensor.data.dtype.newbyteorder("<"))
+            raw = pack_nibbles(tensor.data) if is_int4(tensor) else little.tobytes()
             buffer = len(buffers)
-            buffers.append(self.table("Buffer", Data=self.data(little.tobytes())))
+            buffers.append(self.table("Buffer", Data=self.data(raw)))
         if tensor.dtype not in DTYPES:
             raise UnsupportedError(f"{tensor.name} is {tensor.dtype}, which no .tflite is written for")
         fields: dict[str, Any] = {
             "Shape": self.numbers(np.int32, tensor.shape),
-            "Type": DTYPES[tensor.dtype],
+            "Type": tflite.TensorType.INT4 if is_int4(tensor) else DTYPES[tensor.dtype],
             "Buffer": buffer,
             "Name": self.builder.CreateString(tensor.name),
         }

@@ -32,6 +32,7 @@ DTYPES = {
     "INT64": "int64",
     "UINT8": "uint8",
     "INT8": "int8",
+    "INT4": "int8",
 }
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "TANH", 5: "SIGN_BIT"}
 Pair = tuple[int, int]  # (height, width)
@@ -112,6 +113,8 @@ class Importer:
     def activation(self, index: int) -> Tensor:
         """A tensor as the file declares it, without data; its dtype is float32 or int8."""
         tensor = self.declared(index)
+        if self.dtype(index) == "INT4":
+            raise UnsupportedError(f"{tensor.name} is INT4: activations may be FLOAT32, INT8 or UINT8")
         if self.data(self.table(index)) is not None:
             raise ModelError(f"{tensor.name} has constant data, and is an input or written: the file is damaged")
         if tensor.dtype == "uint8":
@@ -124,12 +127,16 @@ class Importer:
 
     def constant(self, index: int, data: memoryview) -> Tensor:
         tensor = self.declared(index)
-        if tensor.nbytes != len(data):
+        nibbles = self.dtype(index) == "INT4"
+        needed = -(-tensor.size // 2) if nibbles else tensor.nbytes
+        if needed != len(data):
             raise ModelError(
-                f"{tensor.name}, {tensor.dtype}{list(tensor.shape)}, takes {tensor.nbytes} bytes, and "
+                f"{tensor.name}, {self.dtype(index).lower()}{list(tensor.shape)}, takes {needed} bytes, and "
                 f"its buffer has {len(data)}: the file is damaged"
             )
-        self.file.spend(len(data))
+        self.file.spend(tensor.nbytes)
+        if nibbles:
+            return tensor.replace(data=unpack_nibbles(data, tensor.size).reshape(tensor.shape), storage="int4")
         array = np.frombuffer(data, np.dtype(tensor.dtype).newbyteorder("<")).astype(tensor.dtype).reshape(tensor.shape)
         if tensor.dtype == "uint8":
             return tensor.replace(dtype="int8", quant=_as_int8(tensor), data=np.asarray(array ^ 0x80).view(np.int8))
@@ -281,6 +288,13 @@ class Source:
         wanted = "int32" if kinds[0] == "int8" else kinds[0]
         if bias is not None and bias.dtype != wanted:
             raise UnsupportedError(f"{self.label} has a bias of {bias.dtype}: {wanted} is taken")
+
+
+def unpack_nibbles(data: memoryview, count: int) -> np.ndarray:
+    """int8 codes of INT4 elements: two in a byte, the first one low, with sign."""
+    pairs = np.frombuffer(data, np.uint8)
+    codes = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[:count]
+    return ((codes ^ 8).astype(np.int16) - 8).astype(np.int8)
 
 
 def _options(operator: Table, name: str, source: Source) -> Table | None:

@@ -244,3 +244,37 @@ def test_c_array_compiles(tmp_path: Path) -> None:
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *flags, "main.c", "-o", "main"], cwd=tmp_path, check=True)
     assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
+
+
+def int4_case(op: OpDef, case: Case) -> Graph:
+    """The int8 graph of a case whose weights have codes of four bits, stored so."""
+    graph = int8_case(op, case)
+    w = graph.tensors[graph.nodes[0].inputs[1]]
+    assert w.data is not None
+    codes = np.clip(np.round(w.data / 16), -8, 7).astype(np.int8)
+    return graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=codes, storage="int4")})
+
+
+@pytest.mark.parametrize("name", ["conv2d", "depthwise_conv2d", "dense"])
+def test_int4_weights(name: str) -> None:
+    """Two in a byte in the file, the same codes when read again, and both runtimes give our bytes.
+
+    TFLite Micro takes INT4 weights of FULLY_CONNECTED with one scale only; these have one per channel.
+    """
+    for case in OPS[name].cases:
+        graph = int4_case(OPS[name], case)
+        again = load_tflite(data := write_tflite(graph), "again")
+        (w,) = (t for t in again.constants() if t.storage == "int4")
+        np.testing.assert_array_equal(w.data, graph.tensors[graph.nodes[0].inputs[1]].data)
+        sample = random_inputs(graph.input_tensors, 0)
+        expected = run(graph.replace(rounding="litert"), sample)[graph.outputs[0]]
+        np.testing.assert_array_equal(litert(data, sample)[0], expected)
+        if name != "dense":
+            np.testing.assert_array_equal(tflm(data, sample)[0], run(again, sample)[again.outputs[0]])
+
+
+def test_int4_codes_that_grew_are_int8() -> None:
+    graph = int4_case(OPS["dense"], OPS["dense"].cases[0])
+    w = graph.tensors[graph.nodes[0].inputs[1]]
+    wide = graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=np.full(w.shape, 8, np.int8))})
+    assert not [t for t in load_tflite(write_tflite(wide), "wide").constants() if t.storage == "int4"]
