@@ -74,6 +74,11 @@ class Build(Displayed):
         steps = [step for step in self.plan.steps if step.layer.stored_bytes]
         return tuple(Stored(s.name, s.layer.kernel.storage, s.layer.stored_bytes, s.scratch_bytes) for s in steps)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Every byte in flash but instructions: weights_bytes, and single constants that the compiler made instructions of."""
+        return max(self.weights_bytes, sum(own.stored_bytes for own in self.stored))
+
     def sizes(self) -> dict[str, Any]:
         return {
             "board": self.board.name,
@@ -83,7 +88,7 @@ class Build(Displayed):
             "ram_bytes": self.ram_bytes,
             "flash_bytes": self.flash_bytes,
             "weights_bytes": self.weights_bytes,
-            "stored_bytes": self.weights_bytes,
+            "stored_bytes": self.stored_bytes,
             "layers": [asdict(stored) for stored in self.stored],
             "code_bytes": self.code_bytes,
             "startup_bytes": self.startup_bytes,

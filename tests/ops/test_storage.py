@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from networks import Net, int8, int8_case, union
 
 from minikin.errors import UsageError
-from minikin.graph import Graph
+from minikin.graph import Graph, Quant
 from minikin.ops import coded, storage
 from minikin.ops.opdef import OPS, get_op
 from minikin.ops.shape import ReshapeAttrs
@@ -215,3 +215,13 @@ def test_optimize_saves_what_it_says() -> None:
 def test_unknown_storage_is_refused() -> None:
     with pytest.raises(UsageError, match="storage 'zip' is not known: use dense, codebook"):
         compile(pruned_network(), "pico", storage="zip")
+
+
+def test_equal_scales_are_stored_once() -> None:
+    graph = int8_case(OPS["dense"], next(case for case in OPS["dense"].cases if case.name == "relu"))
+    w = graph.tensors[graph.nodes[0].inputs[1]]
+    assert w.quant is not None
+    same = w.replace(quant=Quant((0.01,) * w.shape[0], (0,) * w.shape[0], 0))
+    graph = graph.replace(tensors=dict(graph.tensors) | {w.name: same})
+    build = compile(graph, "pico", storage="dense")
+    assert build.stored_bytes == build.stored[0].stored_bytes == w.size + 4 * w.shape[0] + 5
