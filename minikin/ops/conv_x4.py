@@ -1,4 +1,4 @@
-"""What the kernels of conv2d and dense for RISC-V ask of the compiler (kernels/mk_mat_rv.h)."""
+"""What the kernels of conv2d and dense for RISC-V and Cortex-M0+ ask of the compiler (kernels/mk_mat_x4.h)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from minikin.ops.window import conv_window
 
 
 def pack_groups(channels: PackedChannels) -> np.ndarray:
-    """The stream of mk_mat_rv.h: of each four channels the biases, weights by input, multipliers and exponents."""
+    """The stream of mk_mat_x4.h: of each four channels the biases, weights by input, multipliers and exponents."""
     w = padded_to(channels.weights, GROUP, 0).astype(np.int8)
     words = np.ascontiguousarray(w.reshape(-1, GROUP, w.shape[1]).transpose(0, 2, 1)).view("<i4")[..., 0]
     bias, mult = (padded_to(values, GROUP, 0).reshape(-1, GROUP) for values in (channels.bias, channels.mult))
@@ -63,13 +63,19 @@ def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
-CONV_RV = Kernel(
-    name="mk_conv2d_s8_rv",
-    isa="rv",
-    uses=("mk_mat_rv.h",),
-    when=takes_conv,
-    pack=pack_conv,
-    scratch=conv_scratch,
-    whole_rows=conv_rows,
+CONV_X4 = tuple(
+    Kernel(
+        name="mk_conv2d_s8_x4",
+        isa=isa,
+        uses=("mk_mat_x4.h",),
+        when=takes_conv,
+        pack=pack_conv,
+        scratch=conv_scratch,
+        whole_rows=conv_rows,
+    )
+    for isa in ("rv", "v6m")
 )
-DENSE_RV = Kernel(name="mk_dense_s8_rv", isa="rv", uses=("mk_mat_rv.h",), when=takes_dense, pack=pack_dense)
+DENSE_X4 = tuple(
+    Kernel(name="mk_dense_s8_x4", isa=isa, uses=("mk_mat_x4.h",), when=takes_dense, pack=pack_dense)
+    for isa in ("rv", "v6m")
+)
