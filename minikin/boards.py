@@ -44,7 +44,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Core:
-    """A processor core: `isa` picks the kernels ("c", "dsp", "mve" or "rv"); `fpu` is gcc's name of it, "" for none.
+    """A processor core: `isa` picks the kernels ("v6m", "dsp", "mve" or "rv"); `fpu` is gcc's name of it, "" for none.
 
     `family` is "arm" or "riscv", `gcc` the command of its gcc, `unicorn_cpu` unicorn's name of it, "" for none.
     """

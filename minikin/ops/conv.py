@@ -26,6 +26,7 @@ from minikin.ops.conv_dsp import (
     takes_depthwise,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
+from minikin.ops.conv_x4 import CONV_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import (
     Case,
@@ -344,6 +345,7 @@ conv2d = OpDef(
     pad=pad,
     kernels=(
         CONV_MVE,
+        *CONV_X4,
         *(
             Kernel(
                 name="mk_conv2d_s8_dsp",

@@ -10,6 +10,7 @@ import numpy as np
 from minikin.graph import View
 from minikin.ops.channels import Bounds, Channels, Kept, Mixing, channel_count, free
 from minikin.ops.conv_mve import DENSE_MVE
+from minikin.ops.conv_x4 import DENSE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, any_batch, clamp_float, is_dtype, register, require
 from minikin.ops.packing import is_symmetric, mat_headers, pack_stream, takes_exact, takes_fitted
@@ -202,6 +203,7 @@ register(
         interval=interval,
         kernels=(
             DENSE_MVE,
+            *DENSE_X4,
             *(
                 Kernel(
                     name="mk_dense_s8_dsp",

@@ -205,10 +205,10 @@ def _array_bytes(field: Field) -> int:
     return field.nbytes if isinstance(field, np.ndarray) and not isinstance(field, Table) else 0
 
 
-ISAS = {"c": ("c",), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
+ISAS = {"c": ("c",), "v6m": ("c", "v6m"), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
 """The kernels that a core of each instruction set can run: Helium comes with the DSP instructions."""
 
-PER_MAC = {"c": 3.2, "rv": 3.2, "dsp": 1.1, "mve": 0.2}
+PER_MAC = {"c": 3.2, "v6m": 5.0, "rv": 3.3, "dsp": 1.1, "mve": 0.2}
 """About how many instructions a multiply-accumulate of dense int8 weights takes on each instruction set."""
 
 OPS: dict[str, OpDef] = {}

@@ -133,7 +133,7 @@ def test_every_integer_kernel_has_a_case() -> None:
         step.layer.kernel.name
         for op, case, dtype in quantized_cases()
         if not op.alias
-        for isa in ("c", "dsp", "mve")
+        for isa in ("c", "dsp", "mve", "rv", "v6m")
         for step in make_plan(int8_case(op, case, dtype), isa).steps
     }
     for op in ("conv2d", "depthwise_conv2d", "dense", "add"):
