@@ -133,10 +133,16 @@ def common_values(
 
 
 def kernel_headers(plan: Plan) -> list[str]:
-    """Those that kernels share, then one for each kernel."""
-    kernels = sorted({step.layer.kernel for step in plan.steps}, key=lambda kernel: (kernel.name, not kernel.fast))
-    shared = dict.fromkeys(header for kernel in kernels for header in kernel.uses)
-    return [*shared, *dict.fromkeys(f"{kernel.name}.h" for kernel in kernels)]
+    """Those that kernels share, each behind what any kernel wants before it, then one for each kernel."""
+    kernels = sorted({step.layer.kernel for step in plan.steps}, key=lambda kernel: (kernel.name, kernel.uses))
+    places = {header: 0 for kernel in kernels for header in kernel.uses}
+    for kernel in kernels:
+        for place, header in enumerate(kernel.uses):
+            places[header] = max(places[header], place)
+    return [
+        *sorted(places, key=lambda header: places[header]),
+        *dict.fromkeys(f"{kernel.name}.h" for kernel in kernels),
+    ]
 
 
 def kernel_files(plan: Plan) -> dict[str, str]:

@@ -1,39 +1,49 @@
-/* The sums of mk_add_s8.h on DSP instructions. Of the inputs, `l` has the larger scale: its wide form is (l + offset) * 2^19
- * without rounding, as its multiplier is a half. That of `r` is rounded, so
+/* The sums of mk_add_s8.h, or the differences, on DSP instructions.
  *
- *     x = 2 * (wide(l) + wide(r)) = (((t + (t < 0 ? -1 : 0)) >> r_shift) + odd & ~1) + l * 2^20
- *     t = round((r * r_factor + r_offset) * r_mult / 2^32),   odd = 1 + l_offset * 2^20
- *     y = saturate((round(x * mult / 2^32) + (twice << shift) >> shift) >> 1)
+ *     y = saturate((a_mult * a >> 8) + (b_mult * b >> 8) + start >> 21)
+ *
+ * is the same for all 65,536 pairs of codes: `fit_sum` in ops/elementwise.py tries them.
  */
 struct mk_add_s8_dsp {
-    int32_t row_elems, swapped; /* 1: l is the second input */
-    int32_t r_factor, r_offset, r_mult, r_shift, odd;
-    int32_t mult, shift, twice, is_signed, act_min, act_max;
+    int32_t row_elems, a_mult, b_mult, start, act_min, act_max;
 };
 
-static inline void mk_add_s8_dsp_row(const struct mk_add_s8_dsp *p, const int8_t *l, const int8_t *r, int8_t *out,
-                                     int is_signed) {
-    const int32_t factor = p->r_factor, offset = p->r_offset, r_mult = p->r_mult, odd = p->odd, mult = p->mult;
-    const int32_t round = p->twice * (1 << p->shift);
-    const int r_shift = p->r_shift, shift = p->shift;
-    for (const int8_t *end = l + p->row_elems; l != end;) {
-        int32_t t = mk_smmulr(*r++ * factor + offset, r_mult);
-        t = (((t + (t >> 31)) >> r_shift) + odd) & ~1;
-        int32_t high = mk_smmulr(t + *l++ * (1 << 20), mult);
-        if (is_signed) high += high >> 31;
-        *out++ = mk_ssat8_half((high + round) >> shift);
+/* Four sums at a time; gives the place behind them. */
+#if MK_DSP
+#define MK_ADD_SUM(to, HALF, a, b)                                                                      \
+    "smlaw" HALF " " to ", r4, " a ", r6\n smlaw" HALF " " to ", r5, " b ", " to "\n ssat " to ", #8, " to ", asr #21\n"
+MK_ASM int8_t *mk_add_quads(MK_ARG int8_t *out, MK_ARG const int8_t *a, MK_ARG const int8_t *b,
+                            MK_ARG const struct mk_add_s8_dsp *p) {
+    /* halfwords are codes * 256: r9 and r11 of the elements 1 and 3, r7 and r8 of 0 and 2 */
+    __asm__("push {r4-r11, lr}\n ldmia r3, {r3, r4, r5, r6}\n mov.w r10, #0xff00ff00\n bic r3, r3, #3\n add r3, r3, r0\n b 2f\n"
+            "1: ldr r7, [r1], #4\n ldr r8, [r2], #4\n and.w r9, r7, r10\n and.w r11, r8, r10\n"
+            "and.w r7, r10, r7, lsl #8\n and.w r8, r10, r8, lsl #8\n"
+            MK_ADD_SUM("r12", "b", "r7", "r8") MK_ADD_SUM("lr", "b", "r9", "r11")
+            "strb.w lr, [r0, #1]\n strb r12, [r0], #4\n"
+            MK_ADD_SUM("r12", "t", "r7", "r8") MK_ADD_SUM("lr", "t", "r9", "r11")
+            "strb r12, [r0, #-2]\n strb lr, [r0, #-1]\n"
+            "2: cmp r0, r3\n bne 1b\n pop {r4-r11, pc}\n");
+}
+#endif
+
+static int8_t *mk_add_row(int8_t *out, const int8_t *a, const int8_t *b, int n, const struct mk_add_s8_dsp *p) {
+    for (; n > 0; --n) {
+        const int32_t wide_a = (int32_t)((int64_t)p->a_mult * *a++ >> 8), wide_b = (int32_t)((int64_t)p->b_mult * *b++ >> 8);
+        *out++ = (int8_t)mk_clamp((wide_a + wide_b + p->start) >> 21, -128, 127);
     }
+    return out;
 }
 
 MK_KERNEL static void mk_add_s8_dsp(const struct mk_add_s8_dsp *p, const int8_t *const *in, const int8_t *const *in1,
                                     int8_t *out, int rows) {
     int8_t *to = out;
-    for (int r = 0; r < rows; ++r, to += p->row_elems) {
-        const int8_t *left = p->swapped ? in1[r] : in[r], *right = p->swapped ? in[r] : in1[r];
-        if (p->is_signed)
-            mk_add_s8_dsp_row(p, left, right, to, 1);
-        else
-            mk_add_s8_dsp_row(p, left, right, to, 0);
+    for (int r = 0; r < rows; ++r) {
+        int done = 0;
+#if MK_DSP
+        to = mk_add_quads(to, in[r], in1[r], p);
+        done = p->row_elems & ~3;
+#endif
+        to = mk_add_row(to, in[r] + done, in1[r] + done, p->row_elems - done, p);
     }
     if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }

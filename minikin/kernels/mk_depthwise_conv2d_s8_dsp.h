@@ -1,201 +1,254 @@
-/* The depthwise_conv2d of mk_depthwise_conv2d_s8.h for kernels of 3x3 on DSP instructions, four channels at a time.
+/* The depthwise_conv2d of mk_depthwise_conv2d_s8.h for kernels of 3x3 on DSP instructions, four channels at a time, two rows
+ * of outputs at a time where the stride is 1.
  *
- * First the three input rows are widened, column by column, into six words: V of channel 0, R02, V2, V1, R13, V3, where V is
- * a channel's inputs in the upper and the middle row as halfwords and R the inputs of two channels in the lower row. Then
- * each channel goes along its columns: three dual multiply-adds and three single ones for nine taps.
+ * First four input rows are widened, column by column, into two words for each channel: the inputs of rows 0 and 1 as
+ * halfwords, and those of rows 2 and 3. Then each channel goes along its columns. The upper output takes a dual
+ * multiply-add by (w0, w1) and a single one by w2 for each column of taps, the lower one w0 and (w1, w2); two columns of
+ * outputs share what they read.
  *
- * A group of four channels is 18 words: for each of the channels 0, 2, 1, 3 the bytes w00 w01 w10 w11, the bytes
- * w02 w20 w12 w21, mult, bias; then four bytes w22 and four bytes s in that order. The bias has the input's zero point folded
- * in. The last group may overlap the one before.
+ * A group of four channels is 18 words: for each channel the bytes w00 w01 w10 w11, the bytes w02 w21 w12 w20, mult,
+ * 256 * bias + the addend's lower byte; then for each channel the bytes w22 and the addend's upper one. The bias has the
+ * input's zero point folded in. The last group may overlap the one before.
  *
- *     y = saturate((acc + bias) * mult + 2^30 + ((2 * offset + 1) << (31 + s)) >> (32 + s))
+ *     y = saturate(((acc + bias) * mult >> 32) + addend >> 3)
  *
- * is mk_requantize with shift -(s + 1), s >= 1, plus the offset; halves of negative values go up here and away from zero
- * there, which makes no difference where outputs are clamped at the offset (ReLU).
- *
- * The `fitted` form has five words for each channel instead, those two of bytes, mult, and a sum of 64 bits to start from;
- * then four bytes w22. It gives the same outputs for every sum that a channel can reach:
- *
- *     y = saturate(acc * mult + start >> 34)
+ * is the same as mk_requantize, plus the offset, for every sum that the channel can reach: see ops/fitting.py.
  */
 struct mk_depthwise_conv2d_s8_dsp {
     int32_t out_ch, out_w, stride_h, stride_w;
     int32_t zero;       /* what stands for an input outside the frame */
     int32_t columns;    /* of the widened rows: from the first column of the first window to the last of the last */
     int32_t first, end; /* those of them that lie in the frame */
-    int32_t twice;      /* 2 * offset + 1 */
-    int32_t fitted, act_min, act_max;
+    int32_t act_min, act_max;
     const int32_t *stream;
-    int32_t *buffer; /* scratch: the columns */
+    int32_t *buffer; /* scratch: the columns of each pair of rows */
 };
 
-/* Four channels of one row of outputs. */
+/* Four channels of `blocks` pairs of rows of outputs, or of one row. */
 struct mk_dw3 {
     const int32_t *group, *buffer;
-    int8_t *end;   /* behind the row's last pixel */
-    int32_t bytes; /* from there to the first one: negative */
-    int32_t twice;
-    int32_t out_ch;
+    int8_t *end;     /* behind the first row's last pixel */
+    int32_t bytes;   /* from there to its first one: negative */
+    int32_t blocks;  /* 0: one row */
+    int32_t out_ch, stride_w;
+    int32_t odd;     /* of a row's pixels, those without a partner: 0 or 1 */
 };
 
-/* Words of a group. */
-enum { MK_DW3_EXACT = 18, MK_DW3_FITTED = 21 };
+enum { MK_DW3_GROUP = 18, MK_DW3_COLUMN = 8 }; /* words */
 
 #if MK_DSP
 
-/* Frame: 0 lo, 4 hi, 8 mult, 12 out_ch, 16 s; 20 group, 24 buffer, 28 end, 32 bytes, 36 twice, 40 where w22 is, 44 pairs left.
- * r4-r6 weights of V by column, r7 and r8 those of R; r0 columns, r1 and lr outputs. */
-#define MK_DW3_SETUP_EXACT                                                                                         \
-    "ldr r0, [sp, #20]\n ldmia.w r0!, {r2, r3, r9, r10}\n str r0, [sp, #20]\n"                                     \
-    "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n"                              \
-    "ldrd r11, r12, [sp, #36]\n ldrsb r8, [r12], #1\n ldrb r0, [r12, #3]\n str r12, [sp, #40]\n"                   \
-    "lsl.w r11, r11, r0\n smull r2, r3, r9, r10\n adds.w r2, r2, #0x40000000\n adc.w r3, r3, r11, asr #1\n"        \
-    "strd r2, r3, [sp]\n str r9, [sp, #8]\n str r0, [sp, #16]\n"
-#define MK_DW3_TAIL_EXACT                                                                                          \
-    "ldm.w sp, {r3, r9, r10, r11, r12}\n smlal r3, r9, r2, r10\n asr.w r9, r9, r12\n ssat r9, #8, r9\n"
+/* Frame: 0 bias four times, 16 mult, 20 addend, 24 ends of both rows, 32 out_ch, 36 group, 40 buffer, 44 end, 48 bytes,
+ * 52 blocks, 56 where w22 is, 60 channels left, 64 blocks left, 68 stride_w, 72 odd.
+ * r4-r6 (w0, w1) of each column of taps, r7-r9 (w1, w2); r0 inputs, r1 outputs, counted from the ends of their rows. */
+#define MK_DW3_ENTER                                                                                               \
+    "push {r4-r11, lr}\n sub sp, sp, #76\n ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7, r8}\n str r6, [sp, #32]\n"     \
+    "strd r7, r8, [sp, #68]\n add.w r6, r1, #64\n mov.w r7, #4\n add.w r0, sp, #36\n"                              \
+    "stmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n 2:\n"
+/* Then r2 bias, r11 mult, r10 addend. */
+#define MK_DW3_SETUP                                                                                               \
+    "ldr.w r0, [sp, #36]\n ldmia.w r0!, {r2, r3, r11, r12}\n str r0, [sp, #36]\n ldr.w lr, [sp, #56]\n"            \
+    "ldrsh r10, [lr], #2\n str.w lr, [sp, #56]\n"                                                                  \
+    "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r3, r3, ror #8\n"                              \
+    "pkhtb r7, r3, r4, asr #16\n lsl.w r3, r3, #16\n sxtb r2, r10\n lsl.w r2, r2, #16\n"                            \
+    "pkhtb r8, r3, r5, asr #16\n pkhtb r9, r2, r6, asr #16\n asr.w r2, r12, #8\n bfi r10, r12, #0, #8\n"
+#define MK_DW3_NEXT                                                                                                \
+    "ldrd r0, r2, [sp, #40]\n add.w r0, r0, #8\n add.w r2, r2, #1\n strd r0, r2, [sp, #40]\n"                      \
+    "ldr r0, [sp, #60]\n subs r0, r0, #1\n str r0, [sp, #60]\n bne.w 2b\n add sp, sp, #76\n pop {r4-r11, pc}\n"
 
-#define MK_DW3_SETUP_FITTED                                                                                        \
-    "ldr r0, [sp, #20]\n ldmia.w r0!, {r2, r3, r9, r10, r11}\n str r0, [sp, #20]\n"                                \
-    "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n stm.w sp, {r9, r10, r11}\n"   \
-    "ldr r12, [sp, #40]\n ldrsb r8, [r12], #1\n str r12, [sp, #40]\n"
-#define MK_DW3_TAIL_FITTED "ldm.w sp, {r3, r9, r10, r11}\n smlal r3, r9, r2, r10\n ssat r9, #8, r9, asr #2\n"
+/* One column of taps, whose inputs are in r2 and r3, of an upper and a lower output. */
+#define MK_DW3_BOTH(upper, lower, w01, w12)                                                                        \
+    "smlad " upper ", r2, " w01 ", " upper "\n smlabt " upper ", r3, " w12 ", " upper "\n"                         \
+    "smlatb " lower ", r2, " w01 ", " lower "\n smlad " lower ", r3, " w12 ", " lower "\n"
+#define MK_DW3_OUT(sum) "smmla " sum ", " sum ", r2, r3\n"
+#define MK_DW3_SAT(sum) "ssat " sum ", #8, " sum ", asr #3\n"
 
-#define MK_DW3_CHANNEL(FORM, STEP, LOAD1, LOAD2, LOAD0, HALF, AT, OUT)                                             \
-    MK_DW3_SETUP_##FORM                                                                                            \
-    "ldrd r0, r1, [sp, #24]\n ldr lr, [sp, #32]\n add.w r0, r0, #" AT "\n add.w r1, r1, #" OUT "\n"                \
-    "1:\n ldrd " LOAD1 ", [r0, #24]\n ldrd " LOAD2 ", [r0, #48]\n ldrd " LOAD0 ", [r0], #" STEP "\n"               \
-    "smuad r2, r2, r4\n smlad r2, r9, r5, r2\n smlad r2, r11, r6, r2\n"                                            \
-    "smla" HALF "b r2, r3, r7, r2\n smla" HALF "t r2, r10, r7, r2\n smla" HALF "b r2, r12, r8, r2\n"               \
-    MK_DW3_TAIL_##FORM "strb.w r9, [r1, lr]\n adds.w lr, lr, r11\n bne 1b\n"
+MK_ASM void mk_dw3_pairs(MK_ARG const struct mk_dw3 *rows) {
+    __asm__(MK_DW3_ENTER MK_DW3_SETUP
+            "mov.w r3, r2\n strd r2, r3, [sp]\n strd r2, r3, [sp, #8]\n strd r11, r10, [sp, #16]\n"
+            "ldrd r0, r2, [sp, #40]\n ldrd r10, r11, [sp, #48]\n sub.w r3, r2, r10\n strd r2, r3, [sp, #24]\n"
+            "str.w r11, [sp, #64]\n"
+            /* a pair of rows: first the column without a partner */
+            "4: ldr r1, [sp, #48]\n ldr r2, [sp, #72]\n cmp r2, #0\n beq 3f\n"
+            "ldrd r10, r11, [sp]\n"
+            "ldrd r2, r3, [r0], #32\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")
+            "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8")
+            "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9")
+            "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_SAT("r10") MK_DW3_SAT("r11")
+            "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr r2, [sp, #32]\n"
+            "adds r1, r1, r2\n beq 5f\n"
+            "3: ldm.w sp, {r10, r11, r12, lr}\n"
+            "ldrd r2, r3, [r0], #64\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")
+            "ldrd r2, r3, [r0, #-32]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8") MK_DW3_BOTH("r12", "lr", "r4", "r7")
+            "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9") MK_DW3_BOTH("r12", "lr", "r5", "r8")
+            "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r12", "lr", "r6", "r9")
+            "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_OUT("r12") MK_DW3_OUT("lr")
+            MK_DW3_SAT("r10") MK_DW3_SAT("r11") MK_DW3_SAT("r12") MK_DW3_SAT("lr")
+            "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr.w r10, [sp, #32]\n"
+            "adds.w r1, r1, r10\n strb.w r12, [r2, r1]\n strb.w lr, [r3, r1]\n adds.w r1, r1, r10\n bne 3b\n"
+            "5: ldr r1, [sp, #64]\n subs r1, r1, #1\n beq 6f\n str r1, [sp, #64]\n add.w r0, r0, #64\n"
+            "ldrd r2, r3, [sp, #24]\n ldr.w r10, [sp, #48]\n sub.w r2, r2, r10, lsl #1\n sub.w r3, r3, r10, lsl #1\n"
+            "strd r2, r3, [sp, #24]\n b 4b\n 6:\n" MK_DW3_NEXT);
+}
 
-#define MK_DW3_BODY(FORM, STEP, BYTES_AT)                                                                          \
-    "push {r4-r11, lr}\n sub sp, sp, #52\n ldmia.w r0, {r1, r2, r3, r4, r5, r6}\n str r6, [sp, #12]\n"             \
-    "add r6, r1, #" BYTES_AT "\n mov r7, #2\n add r0, sp, #20\n stmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n 2:\n"   \
-    MK_DW3_CHANNEL(FORM, STEP, "r9, r10", "r11, r12", "r2, r3", "b", "0", "0")                                     \
-    MK_DW3_CHANNEL(FORM, STEP, "r10, r9", "r12, r11", "r3, r2", "t", "4", "2")                                     \
-    "ldrd r0, r1, [sp, #24]\n add r0, r0, #12\n add r1, r1, #1\n strd r0, r1, [sp, #24]\n"                         \
-    "ldr r0, [sp, #44]\n subs r0, r0, #1\n str r0, [sp, #44]\n bne.w 2b\n add sp, sp, #52\n pop {r4-r11, pc}\n"
+/* Frame: 0 where w22 is, 4 end of the group's records, 8 loop's address, 12 bytes, 16 buffer, 20 end, 24 out_ch.
+ * r4-r6 (w0, w1) of each column of taps, r7 (w21, w20), r8 w22; r9 records, r10 addend, r11 mult, r12 sum, lr bias. */
+#define MK_DW3_LINE(STEP, AT1, AT2)                                                                                \
+    "ldrd r2, r3, [r0], #" STEP "\n smlad r12, r2, r4, lr\n smlabt r12, r3, r7, r12\n"                             \
+    "ldrd r2, r3, [r0, #" AT1 "]\n smlad r12, r2, r5, r12\n smlabb r12, r3, r7, r12\n"                             \
+    "ldrd r2, r3, [r0, #" AT2 "]\n smlad r12, r2, r6, r12\n smlabb r12, r3, r8, r12\n"                             \
+    "smmla r12, r12, r11, r10\n" MK_DW3_SAT("r12") "ldrd r2, r3, [sp, #20]\n strb.w r12, [r2, r1]\n adds r1, r1, r3\n"
 
-MK_ASM void mk_dw3_stride1(MK_ARG const struct mk_dw3 *row) { __asm__(MK_DW3_BODY(EXACT, "24", "64")); }
-MK_ASM void mk_dw3_stride2(MK_ARG const struct mk_dw3 *row) { __asm__(MK_DW3_BODY(EXACT, "48", "64")); }
-MK_ASM void mk_dw3_stride1_fitted(MK_ARG const struct mk_dw3 *row) { __asm__(MK_DW3_BODY(FITTED, "24", "80")); }
-MK_ASM void mk_dw3_stride2_fitted(MK_ARG const struct mk_dw3 *row) { __asm__(MK_DW3_BODY(FITTED, "48", "80")); }
+MK_ASM void mk_dw3_line(MK_ARG const struct mk_dw3 *row) {
+    __asm__("push {r4-r11, lr}\n sub sp, sp, #28\n ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n mov.w r9, r1\n"
+            "add.w r1, r1, #64\n str r1, [sp]\n str r1, [sp, #4]\n str r4, [sp, #12]\n strd r2, r3, [sp, #16]\n"
+            "str r6, [sp, #24]\n adr.w r0, 3f\n adr.w r1, 4f\n cmp r7, #1\n it ne\n movne r0, r1\n orr r0, r0, #1\n"
+            "str r0, [sp, #8]\n"
+            "2: ldmia.w r9!, {r2, r3, r11, r12}\n ldr.w r8, [sp]\n ldrsh r10, [r8], #2\n str.w r8, [sp]\n"
+            "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n sxtb.w r8, r10\n"
+            "asr.w lr, r12, #8\n bfi r10, r12, #0, #8\n ldrd r1, r0, [sp, #12]\n ldr pc, [sp, #8]\n"
+            ".balign 4\n 3:\n" MK_DW3_LINE("32", "0", "32") "bne 3b\n b 5f\n"
+            ".balign 4\n 4:\n" MK_DW3_LINE("64", "-32", "0") "bne 4b\n"
+            "5: ldrd r2, r3, [sp, #16]\n add.w r2, r2, #8\n add.w r3, r3, #1\n strd r2, r3, [sp, #16]\n"
+            "ldr r2, [sp, #4]\n cmp r9, r2\n bne 2b\n add sp, sp, #28\n pop {r4-r11, pc}\n");
+}
 
 #else
 
-static inline void mk_dw3_channel(const struct mk_dw3 *row, int index, int channel, int step, int fitted) {
-    static const int v_at[4] = {0, 3, 2, 5}, r_at[4] = {1, 4, 1, 4};
-    const int32_t *record = row->group + (fitted ? 5 : 4) * index, *bytes = row->group + (fitted ? 20 : 16);
-    const uint32_t w = (uint32_t)record[0], u = (uint32_t)record[1];
-    const uint32_t taps[3] = {mk_sxtb16(w), mk_sxtb16_ror8(w), mk_sxtb16(u)}, lower = mk_sxtb16_ror8(u);
-    const int32_t low[3] = {(int16_t)lower, (int16_t)(lower >> 16), (int8_t)((uint32_t)bytes[0] >> 8 * index)};
-    const int s = fitted ? 2 : (uint32_t)bytes[1] >> 8 * index & 255;
-    int64_t start = (int64_t)record[3] * record[2] + ((int64_t)1 << 30) + (int64_t)row->twice * ((int64_t)1 << (31 + s));
-    if (fitted) start = (int64_t)((uint64_t)(uint32_t)record[3] << 32 | (uint32_t)record[2]);
-    const int32_t *at = row->buffer;
-    for (int32_t out = row->bytes; out != 0; out += row->out_ch, at += step) {
-        uint32_t acc = 0;
-        for (int k = 0; k < 3; ++k) {
-            const uint32_t r = (uint32_t)at[6 * k + r_at[channel]];
-            acc = mk_smlad((uint32_t)at[6 * k + v_at[channel]], taps[k], acc);
-            acc += (uint32_t)((int16_t)(channel < 2 ? r : r >> 16) * low[k]);
+/* One channel of an output from the words of its first column: an upper one, or a lower one. */
+static inline int8_t mk_dw3_output(const int32_t *group, int channel, const int32_t *at, int lower) {
+    const int32_t *record = group + 4 * channel;
+    const uint32_t w = (uint32_t)record[0], u = (uint32_t)record[1], packed = (uint32_t)record[3];
+    const uint32_t w01[3] = {mk_sxtb16(w), mk_sxtb16_ror8(w), mk_sxtb16(u)}, rest = mk_sxtb16_ror8(u);
+    const int16_t last = (int16_t)((uint32_t)group[16 + channel / 2] >> 16 * (channel % 2));
+    const int8_t w2[3] = {(int8_t)(rest >> 16), (int8_t)rest, (int8_t)last};
+    uint32_t acc = (uint32_t)((int32_t)packed >> 8);
+    for (int k = 0; k < 3; ++k, at += MK_DW3_COLUMN) {
+        const uint32_t v01 = (uint32_t)at[0], v23 = (uint32_t)at[1];
+        if (lower) {
+            acc += (uint32_t)((int16_t)(v01 >> 16) * (int16_t)w01[k]);
+            acc = mk_smlad(v23, mk_pkhtb16((uint32_t)w2[k] << 16, w01[k]), acc);
+        } else {
+            acc = mk_smlad(v01, w01[k], acc) + (uint32_t)((int16_t)v23 * w2[k]);
         }
-        const int64_t sum = start + (int64_t)(int32_t)acc * record[fitted ? 4 : 2];
-        row->end[out + channel] = (int8_t)mk_clamp((int32_t)(sum >> (32 + s)), -128, 127);
+    }
+    const int32_t addend = last - (int32_t)(last & 255) + (int32_t)(packed & 255);
+    const int32_t high = (int32_t)((int64_t)(int32_t)acc * record[2] >> 32);
+    return (int8_t)mk_clamp((high + addend) >> 3, -128, 127);
+}
+
+static void mk_dw3_channels(const struct mk_dw3 *rows, int lines) {
+    for (int channel = 0; channel < 4; ++channel) {
+        const int32_t *block = rows->buffer + 2 * channel;
+        for (int line = 0; line < lines; ++line) {
+            const int32_t *at = block;
+            int8_t *out = rows->end + channel + (1 - line) * rows->bytes;
+            for (int32_t left = rows->bytes; left != 0; left += rows->out_ch, at += MK_DW3_COLUMN * rows->stride_w, out += rows->out_ch)
+                *out = mk_dw3_output(rows->group, channel, at, line & 1);
+            if (line & 1) block = at + 2 * MK_DW3_COLUMN;
+        }
     }
 }
 
-static inline void mk_dw3_channels(const struct mk_dw3 *row, int step, int fitted) {
-    static const int order[4] = {0, 2, 1, 3};
-    for (int i = 0; i < 4; ++i) mk_dw3_channel(row, i, order[i], step, fitted);
-}
+static void mk_dw3_pairs(const struct mk_dw3 *rows) { mk_dw3_channels(rows, 2 * rows->blocks); }
+static void mk_dw3_line(const struct mk_dw3 *row) { mk_dw3_channels(row, 1); }
 
 #endif
 
-/* Widen `count` columns of four channels; the rows' pixels lie `step` apart. Gives the place behind them. */
+/* Widen the columns of four channels, of which there are some, from four rows or from three; a column's pixels lie `step`
+ * apart, in all `bytes`. */
 #if MK_DSP
-MK_ASM int32_t *mk_dw3_widen(MK_ARG int32_t *to, MK_ARG const int8_t *const *rows, MK_ARG int step, MK_ARG int count) {
-    __asm__("push {r4-r11, lr}\n ldmia r1, {r4, r5, r6}\n mul lr, r2, r3\n add r4, r4, lr\n add r5, r5, lr\n"
-            "add r6, r6, lr\n rsb lr, lr, #0\n"
-            "1: ldr r7, [r4, lr]\n ldr r8, [r5, lr]\n ldr r10, [r6, lr]\n"
-            "pkhbt r1, r7, r8, lsl #16\n pkhtb r7, r8, r7, asr #16\n"
-            "sxtb16 r8, r1, ror #8\n sxtb16 r1, r1\n sxtb16 r11, r7, ror #8\n sxtb16 r7, r7\n"
-            "sxtb16 r3, r10\n sxtb16 r10, r10, ror #8\n"
-            "stmia.w r0!, {r1, r3, r7, r8, r10, r11}\n adds lr, lr, r2\n bne 1b\n pop {r4-r11, pc}\n");
+#define MK_DW3_WIDEN_ENTER "push {r4-r11, lr}\n ldr lr, [sp, #36]\n add r2, r2, lr\n rsb lr, lr, #0\n"
+#define MK_DW3_WIDEN_NEXT "stmia.w r0!, {r8, r9, r10, r11}\n adds.w lr, lr, r3\n bne 1b\n pop {r4-r11, pc}\n"
+MK_ASM void mk_dw3_widen4(MK_ARG int32_t *to, MK_ARG const int8_t *const *rows, MK_ARG int channel, MK_ARG int step,
+                          MK_ARG int bytes) {
+    __asm__(MK_DW3_WIDEN_ENTER
+            "ldmia r1, {r4, r5, r6, r7}\n add r4, r4, r2\n add r5, r5, r2\n add r6, r6, r2\n add r7, r7, r2\n"
+            "1: ldr.w r8, [r4, lr]\n ldr.w r9, [r5, lr]\n ldr.w r10, [r6, lr]\n ldr.w r11, [r7, lr]\n"
+            "pkhbt r1, r8, r9, lsl #16\n pkhtb r8, r9, r8, asr #16\n pkhbt r2, r10, r11, lsl #16\n"
+            "pkhtb r9, r11, r10, asr #16\n sxtb16 r10, r1, ror #8\n sxtb16 r11, r2, ror #8\n sxtb16 r1, r1\n sxtb16 r2, r2\n"
+            "stmia.w r0!, {r1, r2, r10, r11}\n"
+            "sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n sxtb16 r8, r8\n sxtb16 r9, r9\n" MK_DW3_WIDEN_NEXT);
+}
+
+MK_ASM void mk_dw3_widen3(MK_ARG int32_t *to, MK_ARG const int8_t *const *rows, MK_ARG int channel, MK_ARG int step,
+                          MK_ARG int bytes) {
+    __asm__(MK_DW3_WIDEN_ENTER
+            "ldmia r1, {r4, r5, r6}\n add r4, r4, r2\n add r5, r5, r2\n add r6, r6, r2\n"
+            "1: ldr.w r8, [r4, lr]\n ldr.w r10, [r5, lr]\n ldr.w r12, [r6, lr]\n"
+            "pkhbt r1, r8, r10, lsl #16\n pkhtb r10, r10, r8, asr #16\n"
+            "sxtb16 r7, r1, ror #8\n sxtb16 r1, r1\n sxtb16 r2, r12\n sxtb16 r8, r12, ror #8\n stmia.w r0!, {r1, r2, r7, r8}\n"
+            "asr.w r9, r2, #16\n asr.w r11, r8, #16\n sxtb16 r8, r10\n sxtb16 r10, r10, ror #8\n" MK_DW3_WIDEN_NEXT);
 }
 #endif
 
-/* The same where a row may be missing: its pixels lie 0 apart. */
-static int32_t *mk_dw3_widen_border(int32_t *to, const int8_t *const *rows, const int *steps, int count) {
-    const int8_t *upper = rows[0], *middle = rows[1], *lower = rows[2];
-    for (; count > 0; --count, to += 6) {
-        const uint32_t a = mk_load4(upper), b = mk_load4(middle), c = mk_load4(lower);
+/* The same where a row may be missing: one row of a pair, whose pixels lie 0 apart if it stands for a missing one. */
+static void mk_dw3_widen_half(int32_t *to, const int8_t *const *from, const int *steps, int count) {
+    const int8_t *upper = from[0], *lower = from[1];
+    for (; count > 0; --count, to += MK_DW3_COLUMN, upper += steps[0], lower += steps[1]) {
+        const uint32_t a = mk_load4(upper), b = mk_load4(lower);
         const uint32_t low = mk_pkhbt16(a, b), high = mk_pkhtb16(b, a);
-        to[0] = (int32_t)mk_sxtb16(low), to[1] = (int32_t)mk_sxtb16(c), to[2] = (int32_t)mk_sxtb16(high);
-        to[3] = (int32_t)mk_sxtb16_ror8(low), to[4] = (int32_t)mk_sxtb16_ror8(c), to[5] = (int32_t)mk_sxtb16_ror8(high);
-        upper += steps[0], middle += steps[1], lower += steps[2];
+        to[0] = (int32_t)mk_sxtb16(low), to[2] = (int32_t)mk_sxtb16_ror8(low);
+        to[4] = (int32_t)mk_sxtb16(high), to[6] = (int32_t)mk_sxtb16_ror8(high);
     }
-    return to;
 }
 
-#if !MK_DSP
-static int32_t *mk_dw3_widen(int32_t *to, const int8_t *const *rows, int step, int count) {
-    const int steps[3] = {step, step, step};
-    return mk_dw3_widen_border(to, rows, steps, count);
+static void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, int32_t *to, const int8_t *const *rows,
+                                int channel) {
+    const int8_t z = (int8_t)p->zero, missing[4] = {z, z, z, z};
+    const int8_t *from[4];
+    int steps[4];
+    for (int i = 0; i < 4; ++i) {
+        from[i] = rows[i] ? rows[i] + channel : missing;
+        steps[i] = rows[i] ? p->out_ch : 0;
+    }
+    mk_dw3_widen_half(to, from, steps, p->end - p->first);
+    mk_dw3_widen_half(to + 1, from + 2, steps + 2, p->end - p->first);
 }
+
+/* Widen the input rows of a pair of rows of outputs, or of one. */
+static inline void mk_dw3_columns(const struct mk_depthwise_conv2d_s8_dsp *p, int32_t *block, const int8_t *const *in,
+                                  int pair, int channel) {
+    int32_t *to = block + MK_DW3_COLUMN * p->first;
+#if MK_DSP
+    const int bytes = (p->end - p->first) * p->out_ch;
+    if (in[0] && in[1] && in[2] && in[pair ? 3 : 2] && bytes) {
+        (pair ? mk_dw3_widen4 : mk_dw3_widen3)(to, in, channel, p->out_ch, bytes);
+        return;
+    }
 #endif
+    const int8_t *const rows[4] = {in[0], in[1], in[2], in[pair ? 3 : 2]};
+    mk_dw3_widen_border(p, to, rows, channel);
+}
+
+/* All channels of `blocks` pairs of rows of outputs, or of one row. */
+static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks) {
+    const int bytes = p->out_w * p->out_ch, whole = mk_max(blocks, 1);
+    struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, p->out_ch, p->stride_w, p->out_w & 1};
+    for (int c = 0; c < p->out_ch; c += 4, rows.group += MK_DW3_GROUP) {
+        const int channel = mk_min(c, p->out_ch - 4);
+        for (int b = 0; b < whole; ++b)
+            mk_dw3_columns(p, p->buffer + b * MK_DW3_COLUMN * p->columns, in + 2 * b, blocks, channel);
+        rows.end = out + bytes + channel;
+        (blocks ? mk_dw3_pairs : mk_dw3_line)(&rows);
+    }
+}
 
 static void mk_dw3_fill(int32_t *from, const int32_t *end, int32_t value) {
     while (from != end) *from++ = value;
 }
 
-/* Four channels of a row of outputs. */
-static inline void mk_dw3_row(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int channel,
-                              const struct mk_dw3 *row) {
-    int32_t *to = p->buffer + 6 * p->first;
-    const int count = p->end - p->first;
-    if (in[0] && in[1] && in[2]) {
-        const int8_t *const from[3] = {in[0] + channel, in[1] + channel, in[2] + channel};
-        mk_dw3_widen(to, from, p->out_ch, count);
-    } else {
-        const int8_t z = (int8_t)p->zero, missing[4] = {z, z, z, z};
-        const int8_t *from[3];
-        int steps[3];
-        for (int i = 0; i < 3; ++i) {
-            from[i] = in[i] ? in[i] + channel : missing;
-            steps[i] = in[i] ? p->out_ch : 0;
-        }
-        mk_dw3_widen_border(to, from, steps, count);
-    }
-#if !MK_DSP
-    mk_dw3_channels(row, 6 * p->stride_w, p->fitted);
-#else
-#ifdef MK_MAT_FAST
-    if (p->fitted) {
-        (p->stride_w == 1 ? mk_dw3_stride1_fitted : mk_dw3_stride2_fitted)(row);
-        return;
-    }
-#endif
-    (p->stride_w == 1 ? mk_dw3_stride1 : mk_dw3_stride2)(row);
-#endif
-}
-
 MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in,
                                                  int8_t *out, int rows) {
     const int32_t zeros = (int32_t)((uint32_t)p->zero << 16 | (uint32_t)(uint16_t)p->zero);
-    mk_dw3_fill(p->buffer, p->buffer + 6 * p->first, zeros);
-    mk_dw3_fill(p->buffer + 6 * p->end, p->buffer + 6 * p->columns, zeros);
-    const int bytes = p->out_w * p->out_ch;
-    struct mk_dw3 row = {p->stream, p->buffer, NULL, -bytes, p->twice, p->out_ch};
-    int8_t *end = out;
-    for (int r = 0; r < rows; ++r, in += p->stride_h) {
-        end += bytes;
-        row.group = p->stream;
-        for (int c = 0; c < p->out_ch; c += 4, row.group += p->fitted ? MK_DW3_FITTED : MK_DW3_EXACT) {
-            const int channel = mk_min(c, p->out_ch - 4);
-            row.end = end + channel;
-            mk_dw3_row(p, in, channel, &row);
-        }
+    const int pairs = p->stride_h == 1 && p->stride_w == 1 ? rows >> 1 : 0, size = MK_DW3_COLUMN * p->columns;
+    for (int b = 0; b < mk_max(pairs, 1); ++b) {
+        int32_t *block = p->buffer + b * size;
+        mk_dw3_fill(block, block + MK_DW3_COLUMN * p->first, zeros);
+        mk_dw3_fill(block + MK_DW3_COLUMN * p->end, block + size, zeros);
     }
-    if (p->act_min > -128 || p->act_max < 127) mk_clamp_row_s8(out, (int)(end - out), p->act_min, p->act_max);
+    if (pairs) mk_dw3_rows(p, in, out, pairs);
+    for (int r = 2 * pairs; r < rows; ++r) mk_dw3_rows(p, in + r * p->stride_h, out + r * p->out_w * p->out_ch, 0);
+    if (p->act_min > -128 || p->act_max < 127)
+        mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
 }

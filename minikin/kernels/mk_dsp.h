@@ -83,17 +83,6 @@ static inline int32_t mk_smmulr(int32_t a, int32_t b) {
 #endif
 }
 
-/* Half of x, downwards, saturated to int8. */
-static inline int8_t mk_ssat8_half(int32_t x) {
-#if MK_DSP
-    int32_t y;
-    __asm__("ssat %0, #8, %1, asr #1" : "=r"(y) : "r"(x));
-    return (int8_t)y;
-#else
-    return (int8_t)mk_clamp(x >> 1, -128, 127);
-#endif
-}
-
 /* Widen `quads` quads of two pixels' bytes: for each quad the words (0, 2) of both, then the words (1, 3). Gives the place
  * behind them. */
 #if MK_DSP

@@ -1,2 +1,2 @@
-/* The model has layers of the form MK_MAT_FITTED: see mk_mat_s8.h. */
+/* Flash for speed: longer inner loops in mk_mat_s8.h. */
 #define MK_MAT_FAST 1

@@ -6,31 +6,32 @@
  *     256 * b1 + b0, b0, 256 * b3 + b2, b2      biases, in which the input's zero point is folded
  *     four words for each quad of inputs        halfwords (k, k + 2) of channels 0 and 1, the same of 2 and 3, then
  *                                               halfwords (k + 1, k + 3) of both; a halfword is 256 * w1 + w0
- *     shifts                                    one byte for each channel: s
  *     mult of channels 0, 1, 2, 3
+ *     addend                                    or one byte for each channel: s, 1 or more
  *
  * A dual multiply-add (SMLAD) with such a word sums 256 * acc1 + acc0; with its sign-extended low bytes (SXTB16) it sums
- * acc0. The difference is 256 * acc1, exactly, while acc1 lies within +-2^23: `pack` in ops/packing.py proves it.
- *
- *     y = saturate((((2 * acc * mult + 2^31) >> 32) + ((2 * offset + 1) << s) >> s) >> 1)
- *
- * is mk_requantize with shift -(s + 1), plus the offset. Halves of negative values go up here and away from zero there;
- * where the output is clamped at its offset (ReLU) that makes no difference, elsewhere `mk_mat*_signed` corrects it.
- *
- * `mk_mat*_fitted` takes, instead of shifts and mult, two words for each channel: addend and mult. They are chosen so that
+ * acc0. The difference is 256 * acc1, exactly, while acc1 lies within +-2^23: `pack_stream` in ops/packing.py proves it.
+ * Two forms of outputs follow. The fitted one has the same steps as mk_requantize, plus the offset, for every sum that the
+ * channel can reach: see ops/fitting.py. Odd channels have the fraction of a bias as well, 256 * b1 being any number.
  *
  *     y = saturate((acc * mult >> 32) + addend >> 3)      (odd channels: (256 * acc * mult >> 32) + addend >> 11)
  *
- * is the same for every sum that the channel can reach.
+ * The exact form works for any output. Its mult is twice mk_requantize's, as 32 bits without sign. `scale` is 2^31 and a
+ * little more, so that no half is left to be rounded away from zero, and no other output changes.
+ *
+ *     y = saturate((high * (scale >> s) + 2^31 >> 32) + offset),   high = acc * mult + 2^31 >> 32
  */
-enum { MK_MAT_RELU, MK_MAT_SIGNED, MK_MAT_FITTED };
+enum { MK_MAT_FITTED, MK_MAT_EXACT };
 
 struct mk_mat_s8 {
     const int32_t *stream, *end; /* the groups to compute */
     int32_t quads;               /* inputs / 4 */
-    int32_t twice;               /* 2 * offset + 1 */
-    int32_t form, out_ch;
+    int32_t scale, offset;       /* of the exact form */
+    int32_t out_ch, form;
 };
+
+/* Words of a group besides its weights. */
+enum { MK_MAT_EXTRA = 9 };
 
 #if MK_DSP
 
@@ -54,110 +55,106 @@ struct mk_mat_s8 {
     "smlad r5, r3, r10, r5\n smlad r7, r3, r11, r7\n"
 #define MK_MAT1_QUAD_BYTES "64"
 
-/* Twice a sum in a register to its output; lr mult, r2 the rounding and the offset, r12 the shift in its low byte. */
-#define MK_OUT_RELU(x) "smmlar " x ", " x ", lr, r2\n asr.w " x ", " x ", r12\n ssat " x ", #8, " x ", asr #1\n"
-#define MK_OUT_SIGNED(x)                                                  \
-    "smmulr " x ", " x ", lr\n add.w " x ", " x ", " x ", asr #31\n"       \
-    "add.w " x ", " x ", r2\n asr.w " x ", " x ", r12\n ssat " x ", #8, " x ", asr #1\n"
+/* How many quads the inner loop takes at once: a power of two. */
+#ifdef MK_MAT_FAST
+#define MK_MAT_TIMES(QUAD) QUAD QUAD QUAD QUAD QUAD QUAD QUAD QUAD
+#define MK_MAT_MASK "7"
+#else
+#define MK_MAT_TIMES(QUAD) QUAD QUAD QUAD QUAD
+#define MK_MAT_MASK "3"
+#endif
 
-#define MK_MAT2_EVEN(OUT, a, b) \
-    "ldr lr, [r1], #4\n lsl.w r2, r3, r12\n lsl.w " a ", " a ", #1\n lsl.w " b ", " b ", #1\n" OUT(a) OUT(b)
-#define MK_MAT2_ODD(OUT, a, b) \
-    "ldr lr, [r1], #4\n lsl.w r2, r3, r12\n asr.w " a ", " a ", #7\n asr.w " b ", " b ", #7\n" OUT(a) OUT(b)
-#define MK_MAT1_EVEN(OUT, a) "ldr lr, [r1], #4\n lsl.w r2, r3, r12\n lsl.w " a ", " a ", #1\n" OUT(a)
-#define MK_MAT1_ODD(OUT, a) "ldr lr, [r1], #4\n lsl.w r2, r3, r12\n asr.w " a ", " a ", #7\n" OUT(a)
-#define MK_MAT_NEXT "lsr.w r12, r12, #8\n"
+/* Frame: 0 first quad's address, 4 inputs, 8 end of the stream, 12 end of the inputs, 16 scale, 20 offset, 24 out0, 28 out1,
+ * 32 stream, 36 pairs left, 40 bytes of the inputs, 44 out0 of the first group, 48 out_ch. */
+#define MK_MAT_ENTER(INPUT_BYTES, QUAD_BYTES)                                                                   \
+    "push {r4-r11, lr}\n sub sp, sp, #52\n ldmia.w r0, {r4, r5, r6, r7, r8, r9}\n strd r1, r5, [sp, #4]\n"      \
+    "strd r7, r8, [sp, #16]\n add r7, r2, r9\n strd r2, r7, [sp, #24]\n strd r4, r3, [sp, #32]\n"               \
+    "lsl.w r5, r6, #" INPUT_BYTES "\n strd r5, r2, [sp, #40]\n str r9, [sp, #48]\n mov r0, r1\n add r5, r5, r1\n" \
+    "str r5, [sp, #12]\n rsb r6, r6, #0\n and r6, r6, #" MK_MAT_MASK "\n mov r7, #" QUAD_BYTES "\n adr.w r8, 2f\n" \
+    "mla r8, r6, r7, r8\n orr r8, r8, #1\n str r8, [sp]\n mov r1, r4\n"
+#define MK_MAT_NEXT_GROUP "ldrd r0, r2, [sp, #4]\n cmp r1, r2\n bne.w 1b\n"
+#define MK_MAT_LEAVE "add sp, sp, #52\n pop {r4-r11, pc}\n"
 
-/* Frame: 0 first quad's address, 4 inputs, 8 their end, 12 end of the stream, 16 twice, 20 out0, 24 out1. */
-#define MK_MAT_ENTER(INPUT_BYTES, QUAD_BYTES)                                                        \
-    "push {r4-r11, lr}\n sub sp, sp, #28\n str r1, [sp, #4]\n strd r2, r3, [sp, #20]\n"              \
-    "ldmia r0, {r4, r5, r6, r7}\n strd r5, r7, [sp, #12]\n"                                          \
-    "add r1, r1, r6, lsl #" INPUT_BYTES "\n str r1, [sp, #8]\n"                                      \
-    "rsb r6, r6, #0\n and r6, r6, #3\n mov r7, #" QUAD_BYTES "\n adr.w r8, 2f\n mla r8, r6, r7, r8\n" \
-    "orr r8, r8, #1\n str r8, [sp]\n mov r1, r4\n"
-#define MK_MAT_NEXT_GROUP "ldr r2, [sp, #12]\n cmp r1, r2\n bne.w 1b\n add sp, sp, #28\n pop {r4-r11, pc}\n"
+#define MK_MAT2_BODY(OUTS)                                                                                      \
+    MK_MAT_ENTER("4", MK_MAT2_QUAD_BYTES)                                                                       \
+    "1: ldmia.w r1, {r4-r7}\n ldmia.w r1!, {r8-r11}\n ldr pc, [sp]\n"                                           \
+    ".balign 4\n 2:\n" MK_MAT_TIMES(MK_MAT2_QUAD) "ldr r2, [sp, #12]\n cmp r0, r2\n bne.w 2b\n"                 \
+    "sub.w r4, r4, r5\n sub.w r8, r8, r9\n sub.w r6, r6, r7\n sub.w r10, r10, r11\n" OUTS                       \
+    "ldrd r2, r3, [sp, #24]\n strb r4, [r2, #1]\n strb r7, [r2, #2]\n strb r6, [r2, #3]\n"                      \
+    "strb r5, [r2], #4\n strb.w r8, [r3, #1]\n strb.w r11, [r3, #2]\n strb.w r10, [r3, #3]\n"                   \
+    "strb r9, [r3], #4\n strd r2, r3, [sp, #24]\n" MK_MAT_NEXT_GROUP                                            \
+    "add r0, sp, #32\n ldmia r0, {r1, r4, r5, r6, r7}\n ldr r0, [sp, #12]\n subs r4, r4, #1\n beq 3f\n"         \
+    "add r6, r6, r7, lsl #1\n add r7, r7, r6\n strd r6, r7, [sp, #24]\n str r4, [sp, #36]\n str r6, [sp, #44]\n" \
+    "add r5, r5, r0\n str r0, [sp, #4]\n str r5, [sp, #12]\n b.w 1b\n 3: " MK_MAT_LEAVE
 
-#define MK_MAT2_BODY(OUTS)                                                                            \
-    MK_MAT_ENTER("4", MK_MAT2_QUAD_BYTES)                                                             \
-    "1: ldr r0, [sp, #4]\n ldmia.w r1, {r4-r7}\n ldmia.w r1!, {r8-r11}\n ldr pc, [sp]\n"              \
-    ".balign 4\n 2:\n" MK_MAT2_QUAD MK_MAT2_QUAD MK_MAT2_QUAD MK_MAT2_QUAD                            \
-    "ldr r2, [sp, #8]\n cmp r0, r2\n bne.w 2b\n"                                                      \
-    "sub.w r4, r4, r5\n sub.w r8, r8, r9\n sub.w r6, r6, r7\n sub.w r10, r10, r11\n" OUTS              \
-    "ldrd r2, r3, [sp, #20]\n strb r4, [r2, #1]\n strb r7, [r2, #2]\n strb r6, [r2, #3]\n"            \
-    "strb r5, [r2], #4\n strb.w r8, [r3, #1]\n strb.w r11, [r3, #2]\n strb.w r10, [r3, #3]\n"         \
-    "strb r9, [r3], #4\n strd r2, r3, [sp, #20]\n" MK_MAT_NEXT_GROUP
+#define MK_MAT1_BODY(OUTS)                                                                                      \
+    MK_MAT_ENTER("2", MK_MAT1_QUAD_BYTES)                                                                       \
+    "1: ldr lr, [sp, #12]\n ldmia.w r1!, {r4-r7}\n ldr pc, [sp]\n"                                              \
+    ".balign 4\n 2:\n" MK_MAT_TIMES(MK_MAT1_QUAD) "cmp r0, lr\n bne.w 2b\n"                                     \
+    "sub.w r4, r4, r5\n sub.w r6, r6, r7\n" OUTS                                                                \
+    "ldr r0, [sp, #24]\n strb r4, [r0, #1]\n strb r7, [r0, #2]\n strb r6, [r0, #3]\n strb r5, [r0], #4\n"       \
+    "str r0, [sp, #24]\n" MK_MAT_NEXT_GROUP MK_MAT_LEAVE
 
-/* A sum in a register to its output; lr mult, r2 addend. */
-#define MK_OUT_FITTED(x, SHIFT) "smmla " x ", " x ", lr, r2\n ssat " x ", #8, " x ", asr #" SHIFT "\n"
-#define MK_MAT2_FITTED(SHIFT, a, b) "ldmia.w r1!, {r2, lr}\n" MK_OUT_FITTED(a, SHIFT) MK_OUT_FITTED(b, SHIFT)
-#define MK_MAT1_FITTED(SHIFT, a) "ldmia.w r1!, {r2, lr}\n" MK_OUT_FITTED(a, SHIFT)
+/* Sums in registers to outputs. */
+#define MK_MAT_EVEN(x, mult, addend) "smmla " x ", " x ", " mult ", " addend "\n ssat " x ", #8, " x ", asr #3\n"
+#define MK_MAT_ODD(x, mult, addend) "smmla " x ", " x ", " mult ", " addend "\n ssat " x ", #8, " x ", asr #11\n"
 
-#define MK_MAT1_BODY(OUTS)                                                                            \
-    MK_MAT_ENTER("2", MK_MAT1_QUAD_BYTES)                                                             \
-    "1: ldrd r0, lr, [sp, #4]\n ldmia.w r1!, {r4-r7}\n ldr pc, [sp]\n"                                \
-    ".balign 4\n 2:\n" MK_MAT1_QUAD MK_MAT1_QUAD MK_MAT1_QUAD MK_MAT1_QUAD                            \
-    "cmp r0, lr\n bne.w 2b\n"                                                                         \
-    "ldrd r3, r0, [sp, #16]\n sub.w r4, r4, r5\n sub.w r6, r6, r7\n" OUTS                               \
-    "strb r4, [r0, #1]\n strb r7, [r0, #2]\n strb r6, [r0, #3]\n strb r5, [r0], #4\n str r0, [sp, #20]\n" \
-    MK_MAT_NEXT_GROUP
-
-#define MK_MAT2_OUTS(OUT)                                                                             \
-    "ldr r12, [r1], #4\n ldr r3, [sp, #16]\n"                                                         \
-    MK_MAT2_EVEN(OUT, "r5", "r9") MK_MAT_NEXT MK_MAT2_ODD(OUT, "r4", "r8") MK_MAT_NEXT                \
-    MK_MAT2_EVEN(OUT, "r7", "r11") MK_MAT_NEXT MK_MAT2_ODD(OUT, "r6", "r10")
-#define MK_MAT1_OUTS(OUT)                                                                             \
-    "ldr r12, [r1], #4\n"                                                                             \
-    MK_MAT1_EVEN(OUT, "r5") MK_MAT_NEXT MK_MAT1_ODD(OUT, "r4") MK_MAT_NEXT                            \
-    MK_MAT1_EVEN(OUT, "r7") MK_MAT_NEXT MK_MAT1_ODD(OUT, "r6")
-
-MK_ASM void mk_mat2_fitted(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out0,
-                           MK_ARG int8_t *out1) {
-    __asm__(MK_MAT2_BODY(MK_MAT2_FITTED("3", "r5", "r9") MK_MAT2_FITTED("11", "r4", "r8")
-                             MK_MAT2_FITTED("3", "r7", "r11") MK_MAT2_FITTED("11", "r6", "r10")));
+MK_ASM void mk_mat2_fitted(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out,
+                           MK_ARG int pairs) {
+    __asm__(MK_MAT2_BODY("ldmia.w r1!, {r0, r2, r3, r12, lr}\n"
+                         MK_MAT_EVEN("r5", "r0", "lr") MK_MAT_EVEN("r9", "r0", "lr")
+                         MK_MAT_ODD("r4", "r2", "lr") MK_MAT_ODD("r8", "r2", "lr")
+                         MK_MAT_EVEN("r7", "r3", "lr") MK_MAT_EVEN("r11", "r3", "lr")
+                         MK_MAT_ODD("r6", "r12", "lr") MK_MAT_ODD("r10", "r12", "lr")));
 }
 
 MK_ASM void mk_mat1_fitted(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
-    __asm__(MK_MAT1_BODY(MK_MAT1_FITTED("3", "r5") MK_MAT1_FITTED("11", "r4") MK_MAT1_FITTED("3", "r7")
-                             MK_MAT1_FITTED("11", "r6")));
+    __asm__(MK_MAT1_BODY("ldmia.w r1!, {r8-r12}\n" MK_MAT_EVEN("r5", "r8", "r12") MK_MAT_ODD("r4", "r9", "r12")
+                             MK_MAT_EVEN("r7", "r10", "r12") MK_MAT_ODD("r6", "r11", "r12")));
 }
 
-MK_ASM void mk_mat2_relu(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out0,
-                         MK_ARG int8_t *out1) {
-    __asm__(MK_MAT2_BODY(MK_MAT2_OUTS(MK_OUT_RELU)));
-}
+/* r12 the shifts, s in its low byte; lr mult, r2 scale >> s, r3 offset. */
+#define MK_EXACT(x) "smmlar " x ", " x ", lr, " x "\n smmlar " x ", " x ", r2, r3\n ssat " x ", #8, " x "\n"
+#define MK_EXACT_BEGIN "ldrd r0, r3, [sp, #16]\n ldr.w r12, [r1, #16]\n"
+#define MK_EXACT_CHANNEL(BYTES) "ldr lr, [r1], #" BYTES "\n lsr.w r2, r0, r12\n"
+#define MK_EXACT_NEXT "lsr.w r12, r12, #8\n"
+#define MK_EXACT_ODD(x) "asr.w " x ", " x ", #8\n"
 
-MK_ASM void mk_mat2_signed(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out0,
-                           MK_ARG int8_t *out1) {
-    __asm__(MK_MAT2_BODY(MK_MAT2_OUTS(MK_OUT_SIGNED)));
+#ifdef MK_MAT2_EXACT
+MK_ASM void mk_mat2_exact(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out,
+                          MK_ARG int pairs) {
+    __asm__(MK_MAT2_BODY(MK_EXACT_BEGIN MK_EXACT_CHANNEL("4") MK_EXACT("r5") MK_EXACT("r9") MK_EXACT_NEXT
+                             MK_EXACT_CHANNEL("4") MK_EXACT_ODD("r4") MK_EXACT_ODD("r8") MK_EXACT("r4") MK_EXACT("r8")
+                             MK_EXACT_NEXT MK_EXACT_CHANNEL("4") MK_EXACT("r7") MK_EXACT("r11") MK_EXACT_NEXT
+                             MK_EXACT_CHANNEL("8") MK_EXACT_ODD("r6") MK_EXACT_ODD("r10") MK_EXACT("r6") MK_EXACT("r10")));
 }
+#endif
 
-MK_ASM void mk_mat1_relu(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
-    __asm__(MK_MAT1_BODY(MK_MAT1_OUTS(MK_OUT_RELU)));
+#ifdef MK_MAT1_EXACT
+MK_ASM void mk_mat1_exact(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
+    __asm__(MK_MAT1_BODY(MK_EXACT_BEGIN MK_EXACT_CHANNEL("4") MK_EXACT("r5") MK_EXACT_NEXT
+                             MK_EXACT_CHANNEL("4") MK_EXACT_ODD("r4") MK_EXACT("r4") MK_EXACT_NEXT
+                             MK_EXACT_CHANNEL("4") MK_EXACT("r7") MK_EXACT_NEXT
+                             MK_EXACT_CHANNEL("8") MK_EXACT_ODD("r6") MK_EXACT("r6")));
 }
-
-MK_ASM void mk_mat1_signed(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
-    __asm__(MK_MAT1_BODY(MK_MAT1_OUTS(MK_OUT_SIGNED)));
-}
+#endif
 
 #else
 
 /* The outputs of one group from its sums; the stream stands behind the weights. Gives the place behind the group. */
 static inline const int32_t *mk_mat_out(const struct mk_mat_s8 *m, const int32_t *w, const uint32_t *sums, int8_t *out) {
-    const uint32_t shifts = m->form == MK_MAT_FITTED ? 0 : (uint32_t)*w++;
     for (int i = 0; i < 4; ++i) {
-        const int shift = shifts >> 8 * i & 255;
-        const int32_t sum = (int32_t)(i & 1 ? sums[i - 1] - sums[i] : sums[i + 1]);
+        const int32_t sum = (int32_t)(i & 1 ? sums[i - 1] - sums[i] : sums[i + 1]), acc = i & 1 ? sum >> 8 : sum;
         if (m->form == MK_MAT_FITTED) {
-            const int32_t high = (int32_t)((int64_t)sum * w[1] >> 32) + w[0];
+            const int32_t high = (int32_t)((int64_t)sum * w[i] >> 32) + w[4];
             out[i] = (int8_t)mk_clamp(high >> (i & 1 ? 11 : 3), -128, 127);
-            w += 2;
-            continue;
+        } else {
+            const int32_t scale = (int32_t)((uint32_t)m->scale >> ((uint32_t)w[4] >> 8 * i & 255));
+            const int32_t high = acc + mk_smmulr(acc, w[i]);
+            out[i] = (int8_t)mk_clamp(mk_smmulr(high, scale) + m->offset, -128, 127);
         }
-        int32_t high = mk_smmulr(i & 1 ? sum >> 7 : sum * 2, *w++);
-        if (m->form == MK_MAT_SIGNED) high += high >> 31;
-        out[i] = (int8_t)mk_clamp((high + m->twice * (1 << shift)) >> shift >> 1, -128, 127);
     }
-    return w;
+    return w + 5;
 }
 
 /* All groups of one pixel; its words of inputs lie `step` apart. */
@@ -191,18 +188,20 @@ static inline void mk_mat_bytes(const struct mk_mat_s8 *m, const int8_t *x, int8
 }
 #endif
 
-static inline void mk_mat2_groups(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out0, int8_t *out1) {
+static inline void mk_mat2_groups(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
 #if !MK_DSP
-    mk_mat_words(m, x, 2, out0);
-    mk_mat_words(m, x + 1, 2, out1);
+    for (; pairs > 0; --pairs, x += 4 * m->quads, out += 2 * m->out_ch) {
+        mk_mat_words(m, x, 2, out);
+        mk_mat_words(m, x + 1, 2, out + m->out_ch);
+    }
 #else
-#ifdef MK_MAT_FAST
-    if (m->form == MK_MAT_FITTED) {
-        mk_mat2_fitted(m, x, out0, out1);
+#ifdef MK_MAT2_EXACT
+    if (m->form == MK_MAT_EXACT) {
+        mk_mat2_exact(m, x, out, pairs);
         return;
     }
 #endif
-    (m->form == MK_MAT_RELU ? mk_mat2_relu : mk_mat2_signed)(m, x, out0, out1);
+    mk_mat2_fitted(m, x, out, pairs);
 #endif
 }
 
@@ -210,46 +209,51 @@ static inline void mk_mat1_groups(const struct mk_mat_s8 *m, const int8_t *x, in
 #if !MK_DSP
     mk_mat_bytes(m, x, out);
 #else
-#ifdef MK_MAT_FAST
-    if (m->form == MK_MAT_FITTED) {
-        mk_mat1_fitted(m, x, out);
+#ifdef MK_MAT1_EXACT
+    if (m->form == MK_MAT_EXACT) {
+        mk_mat1_exact(m, x, out);
         return;
     }
 #endif
-    (m->form == MK_MAT_RELU ? mk_mat1_relu : mk_mat1_signed)(m, x, out);
+    mk_mat1_fitted(m, x, out);
 #endif
 }
 
-/* The last group of a layer whose channels are no multiple of four: its outputs take a detour. */
+/* The last four channels, where channels are no multiple of four: they overlap the group before. */
 static inline struct mk_mat_s8 mk_mat_last(const struct mk_mat_s8 *m) {
-    const int words = 4 * m->quads + (m->form == MK_MAT_FITTED ? 12 : 9);
-    const struct mk_mat_s8 last = {m->end, m->end + words, m->quads, m->twice, m->form, m->out_ch};
+    const int words = 4 * m->quads + MK_MAT_EXTRA;
+    const struct mk_mat_s8 last = {m->end, m->end + words, m->quads, m->scale, m->offset, m->out_ch, m->form};
     return last;
 }
 
-/* All outputs of two pixels, whose words lie side by side at x; gives the place behind them. */
-__attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out) {
-    if (m->stream != m->end) mk_mat2_groups(m, x, out, out + m->out_ch);
-    const int whole = m->out_ch & ~3, rest = m->out_ch & 3;
-    if (rest) {
-        const struct mk_mat_s8 last = mk_mat_last(m);
-        int8_t ends[8];
-        mk_mat2_groups(&last, x, ends, ends + 4);
-        mk_append_s8(out + whole, ends, 0, rest);
-        mk_append_s8(out + m->out_ch + whole, ends, 4, rest);
+/* All outputs of pairs of pixels, whose words lie side by side at x, pair behind pair; gives the place behind them. */
+__attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
+    if (m->stream != m->end) mk_mat2_groups(m, x, out, pairs);
+    int8_t *const end = out + 2 * pairs * m->out_ch;
+    if (m->out_ch & 3) {
+        struct mk_mat_s8 last = mk_mat_last(m);
+        if (m->out_ch > 4) {
+            mk_mat2_groups(&last, x, out + m->out_ch - 4, pairs);
+            return end;
+        }
+        last.out_ch = 4;
+        for (; out != end; x += 4 * m->quads) {
+            int8_t ends[8];
+            mk_mat2_groups(&last, x, ends, 1);
+            out = mk_append_s8(mk_append_s8(out, ends, 0, m->out_ch), ends, 4, m->out_ch);
+        }
     }
-    return out + 2 * m->out_ch;
+    return end;
 }
 
 /* All outputs of one pixel, whose inputs are bytes. */
 __attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
     if (m->stream != m->end) mk_mat1_groups(m, x, out);
-    const int whole = m->out_ch & ~3, rest = m->out_ch & 3;
-    if (rest) {
+    if (m->out_ch & 3) {
         const struct mk_mat_s8 last = mk_mat_last(m);
         int8_t ends[4];
         mk_mat1_groups(&last, x, ends);
-        mk_append_s8(out + whole, ends, 0, rest);
+        mk_append_s8(out + mk_max(m->out_ch - 4, 0), ends, 0, mk_min(m->out_ch, 4));
     }
     return out + m->out_ch;
 }

@@ -15,13 +15,14 @@ import numpy as np
 from minikin.graph import Tensor, View
 from minikin.ops.channels import Bounds, Channels, Kept, Mixing, free
 from minikin.ops.conv_dsp import (
+    conv_rows,
     conv_scratch,
+    depthwise_rows,
     depthwise_scratch,
     pack_conv,
-    pack_conv_fast,
     pack_depthwise,
-    pack_depthwise_fast,
     takes_conv,
+    takes_conv_fitted,
     takes_depthwise,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
@@ -39,6 +40,7 @@ from minikin.ops.opdef import (
     register,
     require,
 )
+from minikin.ops.packing import mat_headers
 from minikin.ops.packing_f32 import F32_HEADERS, pack_conv_f32, pack_depthwise_f32
 from minikin.ops.requant import (
     centred_weights,
@@ -347,13 +349,14 @@ conv2d = OpDef(
                 name="mk_conv2d_s8_dsp",
                 isa="dsp",
                 fast=fast,
-                uses=("mk_dsp.h", *(("mk_mat_fast.h",) if fast else ()), "mk_mat_s8.h"),
-                when=takes_conv,
-                pack=pack_conv_fast if fast else pack_conv,
-                whole_rows=lambda view: 1 + view.y.shape[2] % 2,  # the kernel computes pixels in pairs
+                uses=mat_headers(fast, exact),
+                when=takes_conv if exact else takes_conv_fitted,
+                pack=pack_conv,
+                whole_rows=conv_rows,
                 scratch=conv_scratch,
             )
             for fast in (True, False)
+            for exact in ("", "mk_mat2_exact.h")
         ),
         *conv_kernels(patch_bytes),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
@@ -412,17 +415,14 @@ depthwise_conv2d = OpDef(
     pad=pad,
     kernels=(
         *DEPTHWISE_MVE,
-        *(
-            Kernel(
-                name="mk_depthwise_conv2d_s8_dsp",
-                isa="dsp",
-                fast=fast,
-                uses=("mk_dsp.h", *(("mk_mat_fast.h",) if fast else ())),
-                when=takes_depthwise,
-                pack=pack_depthwise_fast if fast else pack_depthwise,
-                scratch=depthwise_scratch,
-            )
-            for fast in (True, False)
+        Kernel(
+            name="mk_depthwise_conv2d_s8_dsp",
+            isa="dsp",
+            uses=("mk_dsp.h",),
+            when=takes_depthwise,
+            pack=pack_depthwise,
+            whole_rows=depthwise_rows,
+            scratch=depthwise_scratch,
         ),
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),

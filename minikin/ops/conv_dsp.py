@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from minikin.graph import View
+from minikin.ops.fitting import FRACTION, find_steps, once_per_view, packed_channels
 from minikin.ops.opdef import Field, Scratch, activation_range
 from minikin.ops.packing import (
     GROUP,
-    FittedStarts,
-    PackedChannels,
-    fit_starts,
-    fits_stream,
     is_symmetric,
     pack_stream,
-    packed_channels,
+    takes_exact,
+    takes_fitted,
 )
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
@@ -22,9 +22,16 @@ from minikin.ops.window import conv_window
 
 def takes_conv(view: View) -> bool:
     """int8 without groups, and the proofs of mk_mat_s8.h hold."""
-    if not is_symmetric(view) or weights_of(view).shape[3] != view.x.shape[3]:
-        return False
-    return fits_stream(packed_channels(view, span_weights(view)))
+    return _is_plain(view) and takes_exact(view, span_weights(view))
+
+
+def takes_conv_fitted(view: View) -> bool:
+    """The same with outputs of the fitted form."""
+    return _is_plain(view) and takes_fitted(view, span_weights(view))
+
+
+def _is_plain(view: View) -> bool:
+    return is_symmetric(view) and weights_of(view).shape[3] == view.x.shape[3]
 
 
 def span_weights(view: View) -> np.ndarray:
@@ -43,25 +50,36 @@ def span_cols(view: View) -> int:
 
 
 def rest_bytes(view: View) -> int:
-    """Scratch memory for the bytes that spans leave over behind whole quads, and for one store too many."""
+    """Scratch memory for the bytes that a pixel's spans leave over behind whole quads."""
     inputs, size = span_weights(view).shape[1], span_cols(view) * view.x.shape[3]
     left = inputs // size * (size % 4)
-    return left + -left % 4 + 4 if left else 0
+    return left + -left % 4
 
 
-def pack_conv_fast(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    """Three bytes more for each channel, for fewer instructions."""
-    return pack_conv(view, fields, fast=True)
+def conv_rows(view: View) -> int:
+    """Rows of one call where tensors are kept whole: narrow ones together, even where pixels would have no partner."""
+    width, stride = view.y.shape[2], view.attrs.stride[0]
+    rows = max(1, min(16 // width, (12 - conv_window(view).extent[0]) // stride + 1))
+    return rows + width * rows % 2
+
+
+def pairs(view: View) -> int:
+    """Pairs of pixels that are widened together: what fits into half a KB, one at least."""
+    return max(1, min(512 // quads_bytes(view), conv_rows(view) * view.y.shape[2] // 2))
+
+
+def quads_bytes(view: View) -> int:
+    """Of two widened pixels."""
+    return 16 * -(-span_weights(view).shape[1] // 4)
 
 
 def conv_scratch(view: View, rows: int) -> int:
-    """Two widened pixels; of each, the bytes left over and, where there is padding, those of a span."""
-    quads = -(-span_weights(view).shape[1] // 4)
+    """Widened pixels; the bytes left over of two; where there is padding, those of three spans."""
     size = span_cols(view) * view.x.shape[3] if any(view.attrs.padding) else 0
-    return 16 * quads + 2 * rest_bytes(view) + 2 * size
+    return quads_bytes(view) * pairs(view) + 2 * rest_bytes(view) + 3 * size
 
 
-def pack_conv(view: View, fields: dict[str, Field], *, fast: bool = False) -> dict[str, Field]:
+def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     geometry, cols = conv_window(view), span_cols(view)
     kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "dilation_w", "kernel_h")
     return {
@@ -72,20 +90,19 @@ def pack_conv(view: View, fields: dict[str, Field], *, fast: bool = False) -> di
         "padded": int(any(view.attrs.padding)),
         "rest_bytes": rest_bytes(view),
         "last_column": view.x.shape[2] - geometry.extent[1],
-        **pack_stream(view, span_weights(view), fast=fast),
+        "pairs": pairs(view),
+        **pack_stream(view, span_weights(view)),
         "buffer": Scratch("int32_t"),
     }
 
 
 def takes_depthwise(view: View) -> bool:
-    """int8 with kernels of 3x3, one output channel for each of at least four, clamped at its zero point or above."""
+    """int8 with kernels of 3x3, one output channel for each of at least four, whose outputs have fitted steps."""
     if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or view.y.shape[3] < GROUP:
         return False
     geometry = conv_window(view)
     shape_fits = geometry.kernel == (3, 3) and geometry.dilation == (1, 1) and geometry.stride[1] in (1, 2)
-    relu = activation_range(view, view.attrs.activation)[0] >= quant_of(view.y).zero_point
-    channels = packed_channels(view, depthwise_weights(view))
-    return shape_fits and relu and channels.exact and bool((channels.shift >= 1).all())
+    return shape_fits and fit_depthwise(view) is not None
 
 
 def depthwise_weights(view: View) -> np.ndarray:
@@ -100,12 +117,15 @@ def depthwise_columns(view: View) -> int:
 
 
 def depthwise_scratch(view: View, rows: int) -> int:
-    return 24 * depthwise_columns(view)
+    return 32 * depthwise_columns(view) * max(rows // 2, 1)
 
 
-def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool = False) -> dict[str, Field]:
-    channels = packed_channels(view, depthwise_weights(view))
-    starts = fit_starts(view, channels) if fast else None
+def depthwise_rows(view: View) -> int:
+    """Pairs of narrow rows share the reading of constants: as many as fit into 1 KB of scratch memory."""
+    return 2 * max(1, 1024 // depthwise_scratch(view, 2)) if view.attrs.stride == (1, 1) else 1
+
+
+def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     columns, first = depthwise_columns(view), view.attrs.padding[2]
     lo, hi = activation_range(view, view.attrs.activation)
     return {
@@ -114,32 +134,55 @@ def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool = False) 
         "columns": columns,
         "first": min(first, columns),
         "end": min(first + view.x.shape[2], columns),
-        "twice": 2 * quant_of(view.y).zero_point + 1,
-        "fitted": int(starts is not None),
         "act_min": lo,
         "act_max": hi,
-        "stream": depthwise_stream(channels, starts),
+        "stream": depthwise_stream(view),
         "buffer": Scratch("int32_t"),
     }
 
 
-def pack_depthwise_fast(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    """Three bytes more for each channel, for fewer instructions."""
-    return pack_depthwise(view, fields, fast=True)
+@dataclass(frozen=True)
+class FittedDepthwise:
+    """y = saturate(((acc + bias) * mult >> 32) + addend >> FRACTION) of each channel; bias in 24 bits, addend in 16."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    mult: np.ndarray
+    addend: np.ndarray
 
 
-def depthwise_stream(channels: PackedChannels, starts: FittedStarts | None) -> np.ndarray:
+@once_per_view
+def fit_depthwise(view: View) -> FittedDepthwise | None:
+    """None where a channel has no such numbers."""
+    channels = packed_channels(view, depthwise_weights(view))
+    steps = find_steps(view, channels) if channels.exact else None
+    if steps is None:
+        return None
+    found = steps.fit(np.array([1]), 1 << 14)
+    if found is None:
+        return None
+    bias, mult, addend = (values.reshape(-1) for values in found)
+    if (abs(bias) >= 1 << 23).any() or (abs(addend) >= 1 << 15).any():
+        return None
+
+    def outputs(acc: np.ndarray) -> np.ndarray:
+        return (((acc + bias) * mult >> 32) + addend) >> FRACTION
+
+    return FittedDepthwise(channels.weights, bias, mult, addend) if steps.proved(outputs) else None
+
+
+def depthwise_stream(view: View) -> np.ndarray:
     """The words that mk_depthwise_conv2d_s8_dsp reads, by groups of four channels; the last may overlap the one before."""
-    count = len(channels.weights)
-    numbers = np.stack(
-        [channels.mult, channels.bias] if starts is None else [starts.low, starts.high, starts.mult], axis=1
-    )
+    fitted = fit_depthwise(view)
+    assert fitted is not None
+    count = len(fitted.weights)
     words = []
     for start in [*range(0, count - GROUP, GROUP), count - GROUP]:
-        own = np.array([start, start + 2, start + 1, start + 3])
-        w = channels.weights[own].astype(np.int8)
-        taps = np.ascontiguousarray(w[:, [0, 1, 3, 4, 2, 6, 5, 7]]).view("<i4")
-        words += [np.concatenate([taps, numbers[own]], axis=1).reshape(-1), np.ascontiguousarray(w[:, 8]).view("<i4")]
-        if starts is None:
-            words.append(channels.shift[own].astype(np.int8).view("<i4"))
+        own = slice(start, start + GROUP)
+        w = fitted.weights[own].astype(np.int8)
+        taps = np.ascontiguousarray(w[:, [0, 1, 3, 4, 2, 7, 5, 6]]).view("<i4")
+        bias, addend = fitted.bias[own], fitted.addend[own]
+        numbers = np.stack([fitted.mult[own], (bias << 8) + (addend & 255)], axis=1)
+        last = (w[:, 8].astype(np.int64) & 255) + (addend >> 8 << 8)
+        words += [np.concatenate([taps, numbers], axis=1).reshape(-1), last.astype("<i2").view("<i4")]
     return (np.concatenate(words).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

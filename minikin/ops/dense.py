@@ -12,7 +12,7 @@ from minikin.ops.channels import Bounds, Channels, Kept, Mixing, channel_count, 
 from minikin.ops.conv_mve import DENSE_MVE
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, any_batch, clamp_float, is_dtype, register, require
-from minikin.ops.packing import fits_stream, is_symmetric, pack_stream, packed_channels
+from minikin.ops.packing import is_symmetric, mat_headers, pack_stream, takes_exact, takes_fitted
 from minikin.ops.packing_f32 import F32_HEADERS, pack_dense_f32
 from minikin.ops.requant import (
     centred_weights,
@@ -153,9 +153,16 @@ def macs(view: View) -> int:
 
 def takes_dsp(view: View) -> bool:
     """Symmetric int8 with TFLite Micro's rounding, and the proofs of mk_mat_s8.h hold."""
-    if view.rounding != "micro" or not is_symmetric(view):
-        return False
-    return fits_stream(packed_channels(view, np.asarray(weights_of(view).data)))
+    return _is_plain(view) and takes_exact(view, np.asarray(weights_of(view).data))
+
+
+def takes_dsp_fitted(view: View) -> bool:
+    """The same with outputs of the fitted form."""
+    return _is_plain(view) and takes_fitted(view, np.asarray(weights_of(view).data))
+
+
+def _is_plain(view: View) -> bool:
+    return view.rounding == "micro" and is_symmetric(view)
 
 
 def filled_bytes(view: View, rows: int) -> int:
@@ -164,18 +171,13 @@ def filled_bytes(view: View, rows: int) -> int:
     return features + -features % 4 if features % 4 else 0
 
 
-def pack_dsp(view: View, fields: dict[str, Field], *, fast: bool = False) -> dict[str, Field]:
+def pack_dsp(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     return {
         "batch": fields["batch"],
         "in_ch": fields["in_ch"],
-        **pack_stream(view, np.asarray(weights_of(view).data), fast=fast),
+        **pack_stream(view, np.asarray(weights_of(view).data)),
         "filled": Scratch() if filled_bytes(view, 1) else None,
     }
-
-
-def pack_dsp_fast(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    """Three bytes more for each channel, for fewer instructions."""
-    return pack_dsp(view, fields, fast=True)
 
 
 def dense_case(name: str, attrs: DenseAttrs, *shapes: Any) -> Case:
@@ -205,12 +207,13 @@ register(
                     name="mk_dense_s8_dsp",
                     isa="dsp",
                     fast=fast,
-                    uses=("mk_dsp.h", *(("mk_mat_fast.h",) if fast else ()), "mk_mat_s8.h"),
-                    when=takes_dsp,
-                    pack=pack_dsp_fast if fast else pack_dsp,
+                    uses=mat_headers(fast, exact),
+                    when=takes_dsp if exact else takes_dsp_fitted,
+                    pack=pack_dsp,
                     scratch=filled_bytes,
                 )
                 for fast in (True, False)
+                for exact in ("", "mk_mat1_exact.h")
             ),
             *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8")),

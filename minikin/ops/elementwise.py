@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minikin.fixedpoint import quantize_multiplier, requantize, wrap_int32
+from minikin.fixedpoint import INT32_MAX, INT32_MIN, quantize_multiplier, requantize, wrap_int32
 from minikin.graph import Quant, View
 from minikin.ops.channels import Bounds, one_to_one
+from minikin.ops.fitting import once_per_view
 from minikin.ops.opdef import (
     Case,
     Field,
@@ -24,7 +25,6 @@ from minikin.ops.opdef import (
     require,
     table,
 )
-from minikin.ops.packing import MAX_SHIFT
 from minikin.ops.requant import float_clamp, never_wraps
 
 LARGEST = 2.0**100  # stands for a multiplier that no float32 holds
@@ -253,38 +253,33 @@ def broadcast_walk(shape: tuple[int, ...], inputs: list[tuple[int, ...]]) -> tup
     return dims, strides
 
 
-def takes_dsp(view: View) -> bool:
-    """An int8 sum of equal shapes, whose output multiplier has the form of the DSP kernel."""
-    if not is_dtype("int8")(view) or not same_shapes(view):
-        return False
-    return -1 - MAX_SHIFT <= sum_multipliers(view)[2][1] <= -1
+SUM_FRACTION = 21
+"""Fraction bits of a sum in mk_add_s8_dsp."""
 
 
-def pack_dsp(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    a, b, y = _quants(view)
-    multipliers = sum_multipliers(view)
-    swapped = b.scale > a.scale
-    left, right = (b, a) if swapped else (a, b)
-    mult, shift = multipliers[0] if swapped else multipliers[1]
-    factor = 1 << LEFT_SHIFT + (
-        2 if shift == 0 else 1
-    )  # a shift of 0 has an exact product: doubled, it is halved again
+@once_per_view
+def fit_sum(view: View, sign: int) -> dict[str, Field] | None:
+    """a_mult, b_mult and start of mk_add_s8_dsp that give all sums of two codes; None where none were found.
+
+    A sum of two products whose halves are rounded once is within 2**-19 of the one that TFLite rounds four times. A start
+    within an interval makes up for that, unless some pair of codes lies nearer to a half than the multipliers are exact.
+    """
+    codes = np.arange(-128, 128)
+    y = _eval_sum(view, codes[:, None], codes[None], sign)[0].astype(np.int64)
     lo, hi = activation_range(view, view.attrs.activation)
-    return {
-        "row_elems": view.y.frame.row_elems,
-        "swapped": int(swapped),
-        "r_factor": factor,
-        "r_offset": -right.zero_point * factor,
-        "r_mult": mult,
-        "r_shift": max(-shift, 1) - 1,
-        "odd": 1 - left.zero_point * (1 << LEFT_SHIFT),
-        "mult": multipliers[2][0],
-        "shift": -multipliers[2][1] - 1,
-        "twice": 2 * y.zero_point + 1,
-        "is_signed": int(lo < y.zero_point),
-        "act_min": lo,
-        "act_max": hi,
-    }
+    a, b, out = (mult * 2.0 ** (shift - 31) for mult, shift in sum_multipliers(view))
+    ratios = a * out * 2**LEFT_SHIFT, sign * b * out * 2**LEFT_SHIFT
+    if sum(map(abs, ratios)) >= 4:
+        return None
+    for change in np.ndindex(5, 5):
+        mults = [round(ratio * 2 ** (SUM_FRACTION + 8)) + c - 2 for ratio, c in zip(ratios, change, strict=True)]
+        sums = (mults[0] * codes >> 8)[:, None] + (mults[1] * codes >> 8)[None]
+        least = np.where(y > lo, (y << SUM_FRACTION) - sums, INT32_MIN // 4).max()
+        most = np.where(y < hi, (y + 1 << SUM_FRACTION) - 1 - sums, INT32_MAX // 4).min()
+        start = int(least + most) // 2
+        if least <= most and max(abs(sums.min() + start), abs(sums.max() + start)) <= INT32_MAX:
+            return {"a_mult": mults[0], "b_mult": mults[1], "start": start}
+    return None
 
 
 def takes_mve(view: View) -> bool:
@@ -293,7 +288,7 @@ def takes_mve(view: View) -> bool:
 
 
 def pack_mve(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    """As pack_dsp, with the exponents that its formula halves on the way."""
+    """The fields of mk_add_s8_mve."""
     a, b, y = _quants(view)
     multipliers = sum_multipliers(view)
     swapped = b.scale > a.scale
@@ -319,13 +314,29 @@ def pack_mve(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
-def _kernels(op: str, sums: bool) -> tuple[Kernel, ...]:
-    """Rows where the shapes are equal; the frame kernel takes every node."""
+def pack_dsp(view: View, sign: int) -> dict[str, Field]:
+    fitted = fit_sum(view, sign)
+    assert fitted is not None
+    lo, hi = activation_range(view, view.attrs.activation)
+    return {"row_elems": view.y.frame.row_elems, **fitted, "act_min": lo, "act_max": hi}
+
+
+def _kernels(op: str, sign: int) -> tuple[Kernel, ...]:
+    """Rows where the shapes are equal; the frame kernel takes every node. `sign` is that of b in a sum, or 0."""
     kernels = []
-    if sums:
+    if sign > 0:
         mve_headers = ("mk_dsp.h", "mk_mve.h")
         kernels.append(Kernel(name="mk_add_s8_mve", isa="mve", uses=mve_headers, when=takes_mve, pack=pack_mve))
-        kernels.append(Kernel(name="mk_add_s8_dsp", isa="dsp", uses=("mk_dsp.h",), when=takes_dsp, pack=pack_dsp))
+    if sign:
+        kernels.append(
+            Kernel(
+                name="mk_add_s8_dsp",
+                isa="dsp",
+                uses=("mk_dsp.h",),
+                when=lambda v: is_dtype("int8")(v) and same_shapes(v) and fit_sum(v, sign) is not None,
+                pack=lambda v, fields: pack_dsp(v, sign),
+            )
+        )
     for dtype, suffix in (("int8", "s8"), ("float32", "f32")):
         right_dtype = is_dtype(dtype)
         kernels += [
@@ -368,7 +379,9 @@ CASES = (
 )
 
 
-def _define(name: str, kernel: str, ufunc: np.ufunc, eval_int: Callable, emit: Callable, **more: Any) -> OpDef:
+def _define(
+    name: str, kernel: str, ufunc: np.ufunc, eval_int: Callable, emit: Callable, sign: int = 0, **more: Any
+) -> OpDef:
     return OpDef(
         name=name,
         attrs=BinaryAttrs,
@@ -379,7 +392,7 @@ def _define(name: str, kernel: str, ufunc: np.ufunc, eval_int: Callable, emit: C
         rows=rows,
         inplace=inplace,
         emit=emit,
-        kernels=_kernels(kernel, sums=name == "add"),
+        kernels=_kernels(kernel, sign),
         cases=CASES,
         channels=one_to_one,
         lookup=lookup(eval_int),
@@ -388,7 +401,7 @@ def _define(name: str, kernel: str, ufunc: np.ufunc, eval_int: Callable, emit: C
 
 
 register(
-    _define("add", "add", np.add, eval_add, emit_add, interval=add_interval),
-    _define("sub", "add", np.subtract, eval_sub, emit_sub, interval=sub_interval),
+    _define("add", "add", np.add, eval_add, emit_add, sign=1, interval=add_interval),
+    _define("sub", "add", np.subtract, eval_sub, emit_sub, sign=-1, interval=sub_interval),
     _define("mul", "mul", np.multiply, eval_mul, emit_mul, interval=mul_interval, identity=mul_identity),
 )
