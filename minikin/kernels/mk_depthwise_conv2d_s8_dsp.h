@@ -91,26 +91,26 @@ MK_ASM void mk_dw3_pairs(MK_ARG const struct mk_dw3 *rows) {
             "strd r2, r3, [sp, #24]\n b 4b\n 6:\n" MK_DW3_NEXT);
 }
 
-/* Frame: 0 where w22 is, 4 end of the group's records, 8 loop's address, 12 bytes, 16 buffer, 20 end, 24 out_ch.
+/* Frame: 0 buffer, 4 bytes, 8 where w22 is, 12 end, 16 out_ch, 20 end of the group's records, 24 loop's address.
  * r4-r6 (w0, w1) of each column of taps, r7 (w21, w20), r8 w22; r9 records, r10 addend, r11 mult, r12 sum, lr bias. */
 #define MK_DW3_LINE(STEP, AT1, AT2)                                                                                \
     "ldrd r2, r3, [r0], #" STEP "\n smlad r12, r2, r4, lr\n smlabt r12, r3, r7, r12\n"                             \
     "ldrd r2, r3, [r0, #" AT1 "]\n smlad r12, r2, r5, r12\n smlabb r12, r3, r7, r12\n"                             \
     "ldrd r2, r3, [r0, #" AT2 "]\n smlad r12, r2, r6, r12\n smlabb r12, r3, r8, r12\n"                             \
-    "smmla r12, r12, r11, r10\n" MK_DW3_SAT("r12") "ldrd r2, r3, [sp, #20]\n strb.w r12, [r2, r1]\n adds r1, r1, r3\n"
+    "smmla r12, r12, r11, r10\n" MK_DW3_SAT("r12") "ldrd r2, r3, [sp, #12]\n strb.w r12, [r2, r1]\n adds r1, r1, r3\n"
 
 MK_ASM void mk_dw3_line(MK_ARG const struct mk_dw3 *row) {
     __asm__("push {r4-r11, lr}\n sub sp, sp, #28\n ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n mov.w r9, r1\n"
-            "add.w r1, r1, #64\n str r1, [sp]\n str r1, [sp, #4]\n str r4, [sp, #12]\n strd r2, r3, [sp, #16]\n"
-            "str r6, [sp, #24]\n adr.w r0, 3f\n adr.w r1, 4f\n cmp r7, #1\n it ne\n movne r0, r1\n orr r0, r0, #1\n"
-            "str r0, [sp, #8]\n"
-            "2: ldmia.w r9!, {r2, r3, r11, r12}\n ldr.w r8, [sp]\n ldrsh r10, [r8], #2\n str.w r8, [sp]\n"
+            "add.w r1, r1, #64\n sub.w r2, r2, #8\n sub.w r3, r3, #1\n strd r2, r4, [sp]\n strd r1, r3, [sp, #8]\n"
+            "strd r6, r1, [sp, #16]\n adr.w r0, 3f\n adr.w r1, 4f\n cmp r7, #1\n it ne\n movne r0, r1\n orr r0, r0, #1\n"
+            "str r0, [sp, #24]\n"
+            "2: ldm.w sp, {r0, r1, r8, lr}\n add.w r0, r0, #8\n ldrsh r10, [r8], #2\n add.w lr, lr, #1\n"
+            "stm.w sp, {r0, r1, r8, lr}\n ldmia.w r9!, {r2, r3, r11, r12}\n"
             "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n sxtb.w r8, r10\n"
-            "asr.w lr, r12, #8\n bfi r10, r12, #0, #8\n ldrd r1, r0, [sp, #12]\n ldr pc, [sp, #8]\n"
+            "asr.w lr, r12, #8\n bfi r10, r12, #0, #8\n ldr pc, [sp, #24]\n"
             ".balign 4\n 3:\n" MK_DW3_LINE("32", "0", "32") "bne 3b\n b 5f\n"
             ".balign 4\n 4:\n" MK_DW3_LINE("64", "-32", "0") "bne 4b\n"
-            "5: ldrd r2, r3, [sp, #16]\n add.w r2, r2, #8\n add.w r3, r3, #1\n strd r2, r3, [sp, #16]\n"
-            "ldr r2, [sp, #4]\n cmp r9, r2\n bne 2b\n add sp, sp, #28\n pop {r4-r11, pc}\n");
+            "5: ldr r2, [sp, #20]\n cmp r9, r2\n bne 2b\n add sp, sp, #28\n pop {r4-r11, pc}\n");
 }
 
 #else
@@ -193,8 +193,9 @@ static void mk_dw3_widen_half(int32_t *to, const int8_t *const *from, const int 
     }
 }
 
-static void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, int32_t *to, const int8_t *const *rows,
-                                int channel) {
+MK_SHARED void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, int32_t *to, const int8_t *const *in,
+                                   int lower, int channel) {
+    const int8_t *const rows[4] = {in[0], in[1], in[2], in[lower]};
     const int8_t z = (int8_t)p->zero, missing[4] = {z, z, z, z};
     const int8_t *from[4];
     int steps[4];
@@ -206,29 +207,29 @@ static void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, int3
     mk_dw3_widen_half(to + 1, from + 2, steps + 2, p->end - p->first);
 }
 
-/* Widen the input rows of a pair of rows of outputs, or of one. */
-static inline void mk_dw3_columns(const struct mk_depthwise_conv2d_s8_dsp *p, int32_t *block, const int8_t *const *in,
-                                  int pair, int channel) {
-    int32_t *to = block + MK_DW3_COLUMN * p->first;
-#if MK_DSP
-    const int bytes = (p->end - p->first) * p->out_ch;
-    if (in[0] && in[1] && in[2] && in[pair ? 3 : 2] && bytes) {
-        (pair ? mk_dw3_widen4 : mk_dw3_widen3)(to, in, channel, p->out_ch, bytes);
-        return;
-    }
-#endif
-    const int8_t *const rows[4] = {in[0], in[1], in[2], in[pair ? 3 : 2]};
-    mk_dw3_widen_border(p, to, rows, channel);
-}
-
 /* All channels of `blocks` pairs of rows of outputs, or of one row. */
 static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks) {
-    const int bytes = p->out_w * p->out_ch, whole = mk_max(blocks, 1);
-    struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, p->out_ch, p->stride_w, p->out_w & 1};
-    for (int c = 0; c < p->out_ch; c += 4, rows.group += MK_DW3_GROUP) {
-        const int channel = mk_min(c, p->out_ch - 4);
-        for (int b = 0; b < whole; ++b)
-            mk_dw3_columns(p, p->buffer + b * MK_DW3_COLUMN * p->columns, in + 2 * b, blocks, channel);
+    const int out_ch = p->out_ch, bytes = p->out_w * out_ch, size = MK_DW3_COLUMN * p->columns, lower = blocks ? 3 : 2;
+    struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, out_ch, p->stride_w, p->out_w & 1};
+#if MK_DSP
+    const int in_bytes = (p->end - p->first) * out_ch;
+    int border = in_bytes == 0;
+    for (int i = 0; i <= 2 * blocks + 2 - (blocks > 0); ++i) border |= !in[i];
+#endif
+    for (int c = 0; c < out_ch; c += 4, rows.group += MK_DW3_GROUP) {
+        const int channel = mk_min(c, out_ch - 4);
+        int32_t *to = p->buffer + MK_DW3_COLUMN * p->first;
+        const int8_t *const *from = in;
+        int left = blocks;
+        do {
+#if MK_DSP
+            if (!border)
+                (blocks ? mk_dw3_widen4 : mk_dw3_widen3)(to, from, channel, out_ch, in_bytes);
+            else
+#endif
+                mk_dw3_widen_border(p, to, from, lower, channel);
+            to += size, from += 2;
+        } while (--left > 0);
         rows.end = out + bytes + channel;
         (blocks ? mk_dw3_pairs : mk_dw3_line)(&rows);
     }

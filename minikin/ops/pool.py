@@ -177,6 +177,11 @@ def sums_scratch(view: View, rows: int) -> int:
     return 4 * view.x.shape[-1]
 
 
+def sums_fit_halfwords(view: View) -> bool:
+    """Those of one row, of channels that come in fours."""
+    return view.x.shape[3] % 4 == 0 and view.x.shape[2] <= 255
+
+
 def pack_global(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     """The window is the frame: its size alone is left of the geometry."""
     geometry = window(view).fields(view)
@@ -363,6 +368,15 @@ avg_pool2d = OpDef(
             isa="mve",
             uses=("mk_dsp.h", "mk_mve.h"),
             when=lambda view: is_dtype("int8")(view) and is_global(view),
+            pack=pack_global,
+            scratch=sums_scratch,
+            folds=True,
+        ),
+        Kernel(
+            name="mk_avg_pool2d_global_s8_dsp",
+            isa="dsp",
+            uses=("mk_dsp.h",),
+            when=lambda view: is_dtype("int8")(view) and is_global(view) and sums_fit_halfwords(view),
             pack=pack_global,
             scratch=sums_scratch,
             folds=True,
