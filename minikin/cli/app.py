@@ -201,7 +201,6 @@ def plan(
     from minikin.files import write_atomically
     from minikin.plan.picture import draw_svg, draw_text, summary
 
-    del options["toolchain"]
     made = api.make_plan(_load(model, board, Rounding.micro), board, **options)
     if svg:
         write_atomically(svg, draw_svg(made))
@@ -309,6 +308,23 @@ def profile(
     show(result, as_json)
     if hot and not as_json:
         out.print(result.hot_table())
+
+
+@app.command()
+@compiles
+def costs(
+    options: dict[str, Any],
+    model: Model,
+    board: BoardName,
+    rounding: Round = Rounding.micro,
+    as_json: Json = False,
+) -> None:
+    """Predict the instructions of each layer from fitted costs, and count them on the emulated board."""
+    from minikin import api
+    from minikin.cli.show import show
+    from minikin.vboard.prediction import compare
+
+    show(compare(api.compile(_load(model, board, rounding), board, **options)), as_json)
 
 
 @app.command()

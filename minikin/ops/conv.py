@@ -57,6 +57,7 @@ from minikin.ops.requant import (
 from minikin.ops.stored import conv_kernels
 from minikin.ops.window import conv_window as window
 from minikin.ops.window import more_padding
+from minikin.ops.work import conv_work, depthwise_work
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,7 @@ conv2d = OpDef(
     rows=rows,
     emit=emit,
     macs=macs,
+    work=conv_work,
     weights={1: 0},
     bias=2,
     channels=channels_conv,
@@ -409,6 +411,7 @@ depthwise_conv2d = OpDef(
     rows=rows,
     emit=emit,
     macs=macs,
+    work=depthwise_work,
     weights={1: 3},
     bias=2,
     channels=channels_depthwise,

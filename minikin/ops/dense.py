@@ -28,6 +28,7 @@ from minikin.ops.requant import (
     weights_of,
 )
 from minikin.ops.stored import dense_kernels
+from minikin.ops.work import dense_work
 
 CHUNK_ELEMS = 1 << 20  # products held at a time
 
@@ -196,6 +197,7 @@ register(
         arity=1,
         emit=emit,
         macs=macs,
+        work=dense_work,
         weights={1: 0},
         bias=2,
         channels=channels,

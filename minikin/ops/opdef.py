@@ -80,6 +80,11 @@ class Kernel:
     def struct(self) -> str:
         return self.name
 
+    @property
+    def key(self) -> str:
+        """Names what runs: the kernel, with the headers that it shares, of which it may have one more or less."""
+        return " ".join((self.name, *(header.removeprefix("mk_").removesuffix(".h") for header in self.uses)))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -121,6 +126,8 @@ class OpDef:
     alias       True where the output is the input's bytes under another shape: no kernel runs
     emit        the C parameter struct: field -> value
     macs        multiply-accumulates of one inference
+    work        (view, rows of a call, rows made): counts of what the kernels loop over, from which instructions are
+                predicted; None: of an op that goes along its elements. See ops/work.py
     weights     quantization of constants: input index -> channel axis (None: per tensor); biases follow from it
     bias        index of the bias input, quantized to int32 at scale(x) * scale(w), or None
     out_quant   quantization of the int8 output: "calibrate" from data, "same" as the first input, or a fixed Quant
@@ -152,6 +159,7 @@ class OpDef:
     alias: bool = False
     emit: Callable[[View], dict[str, Field]] = lambda view: {}
     macs: Callable[[View], int] = lambda view: 0
+    work: Callable[[View, int, int], dict[str, float]] | None = None
     weights: Mapping[int, int | None] = field(default_factory=dict)
     bias: int | None = None
     out_quant: Callable[[View], Quant | str] = lambda view: "calibrate"

@@ -29,6 +29,7 @@ from minikin.ops.opdef import (
 )
 from minikin.ops.requant import float_clamp, never_wraps, quant_of
 from minikin.ops.window import Window, more_padding
+from minikin.ops.work import pool_work
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,7 @@ def mean_cases() -> tuple[Case, ...]:
 
 avg_pool2d = OpDef(
     name="avg_pool2d",
+    work=pool_work,
     attrs=PoolAttrs,
     infer=infer_pool,
     eval_float=avg_float,
@@ -406,6 +408,7 @@ avg_pool2d = OpDef(
 
 max_pool2d = OpDef(
     name="max_pool2d",
+    work=pool_work,
     attrs=PoolAttrs,
     infer=infer_pool,
     eval_float=max_float,

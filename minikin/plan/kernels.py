@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from minikin.graph import View
 from minikin.ops.opdef import Kernel, get_op
+from minikin.plan.costs import Costs
 
 SMALLEST = "smallest"
 SLACK = 1.05
@@ -22,38 +23,50 @@ class Cost:
     instructions: float
 
 
-Costs = Mapping[str, dict[Kernel, Cost]]
+Choices = Mapping[str, dict[Kernel, Cost]]
 """Of each kernel that may compute a node, by the node's name."""
 
 
 def choose_kernels(
-    views: Sequence[View], isa: str, *, fast: bool = False, storage: str | None = None
+    views: Sequence[View],
+    isa: str,
+    *,
+    fast: bool = False,
+    storage: str | None = None,
+    costs: Costs | None = None,
 ) -> dict[str, Kernel]:
     """The kernel of each node, by its name.
 
     `storage` is a form of weights, which every layer that can takes, or SMALLEST: the fewest bytes of weights. Without it the
     fewest instructions are taken (`fast`), or the fewest bytes within SLACK of the fewest instructions. Then a form is taken
-    only where it saves more, over all layers, than its kernel's code takes. Raises UnsupportedError.
+    only where it saves more, over all layers, than its kernel's code takes. `costs` are those fitted for the build, if any.
+    Raises UnsupportedError.
     """
     if storage not in (None, SMALLEST):
         own = {view.node.name: get_op(view.node.op).choices(view, isa, fast=fast) for view in views}
         return {name: next((k for k in kernels if k.storage == storage), kernels[0]) for name, kernels in own.items()}
-    costs: Costs = {}
+    found: Choices = {}
     for view in views:
         op = get_op(view.node.op)
         choices = op.choices(view, isa, fast=fast)
         one = len(choices) == 1  # and its cost does not matter
-        costs[view.node.name] = {
-            kernel: Cost(0, 0) if one else Cost(op.stored_bytes(kernel, view), op.instructions(kernel, view))
+        found[view.node.name] = {
+            kernel: Cost(0, 0) if one else Cost(op.stored_bytes(kernel, view), _instructions(kernel, view, costs))
             for kernel in choices
         }
-    while wasted := _wasted(best := _best(costs, fast=fast, small=storage == SMALLEST), costs):
-        for own in costs.values():
+    while wasted := _wasted(best := _best(found, fast=fast, small=storage == SMALLEST), found):
+        for own in found.values():
             own.pop(wasted, None)
     return best
 
 
-def _best(costs: Costs, *, fast: bool, small: bool) -> dict[str, Kernel]:
+def _instructions(kernel: Kernel, view: View, costs: Costs | None) -> float:
+    """Those predicted from fitted costs, or about so many."""
+    fitted = costs.layer(kernel, view, kernel.rows(view)) if costs else None
+    return get_op(view.node.op).instructions(kernel, view) if fitted is None else fitted
+
+
+def _best(costs: Choices, *, fast: bool, small: bool) -> dict[str, Kernel]:
     """From the fewest instructions on, the exchange that saves most bytes for an instruction, and so on."""
     if small:
         return {name: min(own, key=lambda k: own[k].stored_bytes) for name, own in costs.items()}
@@ -75,7 +88,7 @@ def _best(costs: Costs, *, fast: bool, small: bool) -> dict[str, Kernel]:
         best[name], left = kernel, left - more
 
 
-def _wasted(best: dict[str, Kernel], costs: Costs) -> Kernel | None:
+def _wasted(best: dict[str, Kernel], costs: Choices) -> Kernel | None:
     """A chosen kernel that saves fewer bytes of weights than its code takes and is chosen for nothing else, or None.
 
     Of several that which saves least.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from minikin.errors import UnsupportedError
 from minikin.graph import Graph, Tensor, View
 from minikin.ops.opdef import Kernel, get_op
+from minikin.plan.costs import Costs
 from minikin.plan.kernels import choose_kernels
 
 MAX_CALLS = 1 << 18
@@ -94,18 +95,24 @@ def _rows_of(tensor: Tensor, operand: Tensor, lo: int, hi: int) -> tuple[int, in
 
 
 def make_layers(
-    graph: Graph, isa: str, *, whole: bool = False, fast: bool = False, storage: str | None = None
+    graph: Graph,
+    isa: str,
+    *,
+    whole: bool = False,
+    fast: bool = False,
+    storage: str | None = None,
+    costs: Costs | None = None,
 ) -> tuple[list[Layer], dict[str, str]]:
     """The layers in order, and for each reshaped tensor the tensor whose bytes it is. What no output needs is left out.
 
     `whole`: tensors are kept whole; `fast`: flash is spent for speed; `storage`: the form of weights (see
-    choose_kernels). Raises UnsupportedError where no kernel takes a node.
+    choose_kernels); `costs` are those fitted for the build, if any. Raises UnsupportedError where no kernel takes a node.
     """
     roots: dict[str, str] = {}
     layers = []
     views = _needed(graph)
     kernels = choose_kernels(
-        [view for view in views if not get_op(view.node.op).alias], isa, fast=fast, storage=storage
+        [view for view in views if not get_op(view.node.op).alias], isa, fast=fast, storage=storage, costs=costs
     )
     for view in views:
         op = get_op(view.node.op)

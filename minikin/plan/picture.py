@@ -10,6 +10,7 @@ from typing import Any
 
 from minikin.plan.homes import scratch_spans
 from minikin.plan.plan import Plan
+from minikin.plan.prediction import predict, predict_steps
 
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#ff9da6", "#6b8e23")
 SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -54,11 +55,12 @@ def draw_text(plan: Plan, width: int = 76, height: int = 18) -> str:
     scale = plan.arena_bytes / height if height else 0
     lines = [f"{int((row + 1) * scale):>9,} {''.join(cells[row])}" for row in reversed(range(height))]
     lines.append(f"{'bytes':>9} time, in calls of kernels, to {times:,}")
-    return "\n".join([*lines, "", *_legend(plan, letters), "", _verdict(plan)])
+    return "\n".join([*lines, "", *_legend(plan, letters), "", _verdict(plan), *_predicted(plan)])
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """The plan as plain values: sizes, the peak, and every tensor's offsets and rows kept."""
+    """The plan as plain values: sizes, the peak, and every tensor's offsets and rows kept; kernels."""
+    predicted = predict_steps(plan)
     return {
         "arena_bytes": plan.arena_bytes,
         "bank_bytes": plan.bank_bytes,
@@ -67,6 +69,16 @@ def summary(plan: Plan) -> dict[str, Any]:
         "peak_layer": plan.peak.name if plan.peak else None,
         "calls": len(plan.live),
         "streamed": plan.streamed,
+        "predicted_instructions": predict(plan),
+        "layers": [
+            {
+                "layer": step.name,
+                "kernel": step.layer.kernel.name,
+                "rows": step.layer.rows,
+                "predicted_instructions": predicted[step.name],
+            }
+            for step in plan.steps
+        ],
         "tensors": [
             {"name": name, "rows": len(s.offsets), "rows_kept": s.kept, "row_bytes": s.row_bytes, "offsets": s.offsets}
             for name, s in plan.slots.items()
@@ -82,6 +94,12 @@ def summary(plan: Plan) -> dict[str, Any]:
             if step.scratch_bytes
         ],
     }
+
+
+def _predicted(plan: Plan) -> Iterator[str]:
+    instructions = predict(plan)
+    if instructions is not None and plan.costs is not None:
+        yield f"about {instructions:,.0f} instructions, predicted from costs of {plan.costs.compiler}"
 
 
 def _verdict(plan: Plan) -> str:

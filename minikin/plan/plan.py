@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 
 from minikin.errors import DoesNotFit, UnsupportedError
 from minikin.graph import Graph
+from minikin.plan.costs import Costs
 from minikin.plan.homes import Homes, items_to_place, scratch_name
 from minikin.plan.layers import Layer, make_layers
 from minikin.plan.memory import live_bytes, pack, pack_banks
@@ -74,6 +75,7 @@ class Plan:
     """`bank_bytes` is the size of the arena in each bank of RAM; no layout of this order takes less than `bound_bytes`.
 
     `live` has the bytes in use at each call, in order; rows lie at multiples of `alignment`.
+    `costs` are those that kernels were chosen by, if any.
     """
 
     graph: Graph
@@ -88,6 +90,7 @@ class Plan:
     bound_bytes: int
     optimal: bool
     live: tuple[int, ...]
+    costs: Costs | None = field(default=None, repr=False)
 
     @property
     def arena_bytes(self) -> int:
@@ -113,21 +116,24 @@ def make_plan(
     banks: Sequence[int] = (),
     fast: bool = False,
     storage: str | None = None,
+    costs: Costs | None = None,
 ) -> Plan:
     """Choose kernels, the order of rows and their offsets, for the least memory.
 
     `stream` makes rows as they are needed and forgets them; without it every tensor is finished before the next and kept
     whole. `stream_input`: the application hands over the inputs' rows one by one; `stream_output`: it takes those of the
     outputs so. `fast` spends flash for speed; `storage` is the form of weights (see choose_kernels). `banks` are the
-    capacities of several banks of RAM, where one is not enough. Raises UnsupportedError where no kernel takes a node.
+    capacities of several banks of RAM, where one is not enough. `costs` are those fitted for the build, if any. Raises
+    UnsupportedError where no kernel takes a node.
     """
-    layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, storage=storage)
+    layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, storage=storage, costs=costs)
     streamed = _streamed_inputs(graph, layers) if stream_input else ()
     streamed += _streamed_outputs(graph, layers) if stream_output else ()
     everything = {t.name for layer in layers for t in layer.view.outputs}
     whole: Collection[str] = everything if not stream else _search(graph, layers, roots, streamed)
     schedule = make_schedule(graph, layers, roots, whole=whole, streamed=streamed)
-    return _lay_out(graph, isa, layers, roots, schedule, streamed, banks, keep_frames=not stream)
+    plan = _lay_out(graph, isa, layers, roots, schedule, streamed, banks, keep_frames=not stream)
+    return replace(plan, costs=costs)
 
 
 def check_limit(plan: Plan, ram_bytes: int | None) -> None:

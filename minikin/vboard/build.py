@@ -22,6 +22,7 @@ from minikin.graph import Graph
 from minikin.ops.stored import STORAGES
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
+from minikin.plan.costs import costs_of
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
 from minikin.plan.kernels import SMALLEST
 from minikin.vboard.elf import Firmware
@@ -175,6 +176,7 @@ def compile(
         incremental=incremental,
         storage=storage,
         shrink=False,
+        toolchain=tool.name,
     )
     check_fit(plan, board)
     stepped = isinstance(plan, IncrementalPlan)
@@ -229,11 +231,12 @@ def choose_plan(
     incremental: bool = False,
     storage: str | None = None,
     shrink: bool = True,
+    toolchain: str = "zig",
 ) -> Plan:
     """The plan that `compile` takes for these options.
 
     Whole tensors cost no tables and no turns, so they serve speed and flash, where they fit into the memory allowed; the
-    portable kernels are the smallest code.
+    portable kernels are the smallest code. Kernels are chosen by the costs that were fitted for `toolchain`, if any.
     """
     if optimize not in OPTIMIZE_FLAGS:
         raise UsageError(f"optimize {optimize!r} is not known: use {', '.join(OPTIMIZE_FLAGS)}")
@@ -247,9 +250,10 @@ def choose_plan(
     if storage is not None and storage not in STORAGES:
         raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
     storage = storage or (SMALLEST if optimize == "flash" else None)
+    costs = costs_of(board.core, toolchain, optimize)
     main_bank = board.ram_bytes - STACK_BYTES
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, isa, stream=False, fast=optimize == "speed", storage=storage)
+        plan = make_plan(graph, isa, stream=False, fast=optimize == "speed", storage=storage, costs=costs)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
@@ -261,6 +265,7 @@ def choose_plan(
         stream_output=stream_output,
         fast=optimize == "speed",
         storage=storage,
+        costs=costs,
     )
     plan = choose()
     if (
@@ -269,7 +274,8 @@ def choose_plan(
         and not stream_input
         and not stream_output
     ):
-        plan = min(plan, make_plan(graph, isa, stream=False, storage=storage), key=lambda p: p.arena_bytes)
+        whole = make_plan(graph, isa, stream=False, storage=storage, costs=costs)
+        plan = min(plan, whole, key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan
