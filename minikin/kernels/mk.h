@@ -31,6 +31,13 @@ static inline float mk_clamp_f32(float x, float lo, float hi) { return x < lo ? 
 #define MK_SMALL __attribute__((cold))
 #endif
 
+/* C around assembly, which does the work: as small as can be where size counts. */
+#if defined(__clang__) && defined(__OPTIMIZE_SIZE__)
+#define MK_DRIVER __attribute__((minsize))
+#else
+#define MK_DRIVER
+#endif
+
 /* One copy for all callers: small code, for what is called a few times a row. */
 #define MK_SHARED __attribute__((noinline, unused)) static
 
@@ -101,11 +108,13 @@ static inline float *mk_row_of_f32(const struct mk_tensor_f32 *x, int y) {
 
 /* The addresses of rows first, first + 1, ...; null outside the frame. */
 MK_SHARED void mk_rows_of_s8(const int8_t **rows, int count, const struct mk_tensor_s8 *x, int first) {
-    for (int y = first; y < first + count; ++y) *rows++ = y < 0 || y >= x->rows ? NULL : mk_row_of_s8(x, y);
+    const struct mk_tensor_s8 own = *x; /* not what a store through `rows` might change */
+    for (int y = first; y < first + count; ++y) *rows++ = (unsigned)y >= own.rows ? NULL : mk_row_of_s8(&own, y);
 }
 
 MK_SHARED void mk_rows_of_f32(const float **rows, int count, const struct mk_tensor_f32 *x, int first) {
-    for (int y = first; y < first + count; ++y) *rows++ = y < 0 || y >= x->rows ? NULL : mk_row_of_f32(x, y);
+    const struct mk_tensor_f32 own = *x;
+    for (int y = first; y < first + count; ++y) *rows++ = (unsigned)y >= own.rows ? NULL : mk_row_of_f32(&own, y);
 }
 
 /* A ring holds `kept` rows, each new one where the oldest is; `next` is the place of the next. */

@@ -10,7 +10,7 @@ struct mk_avg_pool2d_global_s8 {
     int32_t *sums;
 };
 
-MK_KERNEL static void mk_avg_pool2d_global_s8(const struct mk_avg_pool2d_global_s8 *p, const int8_t *in, int8_t *out, int row) {
+MK_DRIVER MK_KERNEL static void mk_avg_pool2d_global_s8(const struct mk_avg_pool2d_global_s8 *p, const int8_t *in, int8_t *out, int row) {
     const int32_t pixels = p->in_h * p->in_w;
     mk_sum_row_s8(p->sums, in, p->in_w, p->in_ch, row == 0 ? pixels * p->code_offset : 0, row == 0);
     if (row < p->in_h - 1) return;

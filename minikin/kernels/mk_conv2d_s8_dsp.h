@@ -85,9 +85,9 @@ static inline struct mk_conv2d_s8_dsp_scratch mk_conv2d_s8_dsp_scratch(const str
 /* A span's bytes: in the row itself, or put together in scratch memory where some are padding. */
 MK_SHARED const int8_t *mk_conv2d_s8_dsp_span(const struct mk_conv2d_s8_dsp *p, const int8_t *row, int column, int8_t *span,
                                            const int8_t *blank) {
+    if (!row) return blank;
+    if (column >= 0 && column <= p->in_w - p->span_cols) return row + column * p->in_ch;
     const int lo = mk_clamp(-column, 0, p->span_cols), hi = mk_clamp(p->in_w - column, lo, p->span_cols);
-    if (!row || hi == lo) return blank;
-    if (hi - lo == p->span_cols) return row + column * p->in_ch;
     int8_t *to = mk_fill_s8(span, (int8_t)p->zero, lo * p->in_ch);
     to = mk_append_s8(to, row, (column + lo) * p->in_ch, (hi - lo) * p->in_ch);
     mk_fill_s8(to, (int8_t)p->zero, (p->span_cols - hi) * p->in_ch);
@@ -106,8 +106,7 @@ MK_SHARED int32_t *mk_conv2d_s8_dsp_pair(const struct mk_conv2d_s8_dsp *p, const
             const int8_t *from_a = mk_conv2d_s8_dsp_span(p, a->in[y], a->column + x, scratch.span, scratch.blank);
             const int8_t *from_b = mk_conv2d_s8_dsp_span(p, b->in[y], b->column + x, scratch.span + size, scratch.blank);
             to = mk_widen2(to, from_a, from_b, whole >> 2);
-            rest_a = mk_append_s8(rest_a, from_a, whole, count);
-            rest_b = mk_append_s8(rest_b, from_b, whole, count);
+            for (int i = 0; i < count; ++i) *rest_a++ = from_a[whole + i], *rest_b++ = from_b[whole + i];
         }
     return mk_widen2(to, scratch.a, scratch.b, p->rest_bytes >> 2);
 }
@@ -116,13 +115,14 @@ MK_SHARED int32_t *mk_conv2d_s8_dsp_pair(const struct mk_conv2d_s8_dsp *p, const
 MK_SHARED const int8_t *mk_conv2d_s8_dsp_bytes(const struct mk_conv2d_s8_dsp *p, const struct mk_conv2d_s8_dsp_at *at) {
     const struct mk_conv2d_s8_dsp_scratch scratch = mk_conv2d_s8_dsp_scratch(p);
     const int size = p->span_cols * p->in_ch, spans = p->kernel_h * p->span_taps;
-    int8_t *bytes = (int8_t *)p->buffer, *to = bytes, *rest = bytes + spans * (size & ~3);
+    int8_t *bytes = (int8_t *)p->buffer, *rest = bytes + spans * (size & ~3);
+    int32_t *to = p->buffer;
     for (int ky = 0; ky < p->kernel_h; ++ky)
         for (int kx = 0; kx < p->span_taps; ++kx) {
             const int8_t *from = mk_conv2d_s8_dsp_span(p, at->in[ky * p->dilation_h], at->column + kx * p->dilation_w,
                                                        scratch.span, scratch.blank);
-            to = mk_append_s8(to, from, 0, size & ~3);
-            rest = mk_append_s8(rest, from, size & ~3, size & 3);
+            for (int i = size >> 2; i > 0; --i, from += 4) *to++ = (int32_t)mk_load4(from);
+            for (int i = size & 3; i > 0; --i) *rest++ = *from++;
         }
     mk_fill_s8(rest, 0, (int)(bytes + 4 * p->quads - rest));
     return bytes;

@@ -210,33 +210,35 @@ MK_SHARED void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, i
 /* All channels of `blocks` pairs of rows of outputs, or of one row. */
 static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks) {
     const int out_ch = p->out_ch, bytes = p->out_w * out_ch, size = MK_DW3_COLUMN * p->columns, lower = blocks ? 3 : 2;
+    int32_t *const first = p->buffer + MK_DW3_COLUMN * p->first;
     struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, out_ch, p->stride_w, p->out_w & 1};
 #if MK_DSP
     const int in_bytes = (p->end - p->first) * out_ch;
     int border = in_bytes == 0;
     for (int i = 0; i <= 2 * blocks + 2 - (blocks > 0); ++i) border |= !in[i];
 #endif
-    for (int c = 0; c < out_ch; c += 4, rows.group += MK_DW3_GROUP) {
-        const int channel = mk_min(c, out_ch - 4);
-        int32_t *to = p->buffer + MK_DW3_COLUMN * p->first;
+    for (int channel = 0, last = out_ch - 4;; rows.group += MK_DW3_GROUP) {
+        int32_t *to = first;
         const int8_t *const *from = in;
-        int left = blocks;
-        do {
+        for (int left = blocks;;) {
 #if MK_DSP
             if (!border)
                 (blocks ? mk_dw3_widen4 : mk_dw3_widen3)(to, from, channel, out_ch, in_bytes);
             else
 #endif
                 mk_dw3_widen_border(p, to, from, lower, channel);
+            if (--left <= 0) break;
             to += size, from += 2;
-        } while (--left > 0);
+        }
         rows.end = out + bytes + channel;
         (blocks ? mk_dw3_pairs : mk_dw3_line)(&rows);
+        if (channel == last) break;
+        channel = mk_min(channel + 4, last);
     }
 }
 
 static void mk_dw3_fill(int32_t *from, const int32_t *end, int32_t value) {
-    while (from != end) *from++ = value;
+    for (; from != end; from += 4) from[0] = from[1] = from[2] = from[3] = value;
 }
 
 MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in,

@@ -227,7 +227,7 @@ static inline struct mk_mat_s8 mk_mat_last(const struct mk_mat_s8 *m) {
 }
 
 /* All outputs of pairs of pixels, whose words lie side by side at x, pair behind pair; gives the place behind them. */
-__attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
+MK_DRIVER __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
     if (m->stream != m->end) mk_mat2_groups(m, x, out, pairs);
     int8_t *const end = out + 2 * pairs * m->out_ch;
     if (m->out_ch & 3) {
@@ -247,7 +247,7 @@ __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const 
 }
 
 /* All outputs of one pixel, whose inputs are bytes. */
-__attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
+MK_DRIVER __attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
     if (m->stream != m->end) mk_mat1_groups(m, x, out);
     if (m->out_ch & 3) {
         const struct mk_mat_s8 last = mk_mat_last(m);
