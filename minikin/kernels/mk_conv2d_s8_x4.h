@@ -28,8 +28,8 @@ MK_KERNEL static void mk_conv2d_s8_x4(const struct mk_conv2d_s8_x4 *p, const int
                                   p->act_min, p->act_max, p->stride_w * p->in_ch * height};
     for (int left = rows, pixels; left > 0; out += pixels * p->out_ch) {
         const int8_t *row = *in;
-        for (int ky = 0; p->buffer && ky < p->kernel_h; ++ky)
-            mk_conv2d_s8_x4_row(p, in[ky * p->dilation_h], p->buffer + ky * p->in_ch);
+        int8_t *to = p->buffer;
+        for (int ky = 0; to && ky < p->kernel_h; ++ky, to += p->in_ch) mk_conv2d_s8_x4_row(p, in[ky * p->dilation_h], to);
         pixels = p->out_w;
         --left, in += p->stride_h;
         while (!p->buffer && left > 0 && *in == row + pixels * mat.step) --left, in += p->stride_h, pixels += p->out_w;

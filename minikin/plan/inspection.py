@@ -89,8 +89,7 @@ class Inspection(Displayed):
             ">MACs",
             ">params",
             ">RAM",
-            "smallest form",
-            ">bytes",
+            ">smallest form",
             title=self.name,
             caption=self.summary(),
         )
