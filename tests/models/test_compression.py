@@ -93,7 +93,7 @@ def test_results_are_merged_with_medians(benchmark: ModuleType, tmp_path: Path) 
 
 def test_every_row_has_a_recipe(benchmark: ModuleType) -> None:
     for row in benchmark.ROWS.values():
-        recipe = Recipe.load(BENCHMARKS / "recipes" / f"{row.recipe}.toml")
+        recipe = benchmark.recipe_of(row)
         fewer = benchmark.quick(row, recipe)[1]
         assert [step.do for step in fewer.steps] == [step.do for step in recipe.steps]
         assert sum(step.epochs for step in fewer.steps) <= max(
