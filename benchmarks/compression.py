@@ -166,6 +166,14 @@ ROWS = {
     "kws_ptq": keyword_row("int8", storage="dense", drop=0.2, ratio=3.3),
     "kws_qat": keyword_row("kws_qat", storage="dense", drop=0, ratio=3.3),
     "kws_clustered": keyword_row("kws_clustered", drop=0, ratio=4),
+    "ds_cnn_l_16": keyword_row(
+        "ds_cnn_l_16",
+        network="ds_cnn_l",
+        baseline=KEYWORDS | {"epochs": 10, "keep": "last"},
+        storage="codebook",
+        drop=0,
+        ratio=5,
+    ),
     "mobilenet_0": sparse_row(0, 0.5),
     "mobilenet_50": sparse_row(0.5, 0.5),
     "mobilenet_75": sparse_row(0.75, 1.5),
@@ -312,7 +320,7 @@ def summarize(entries: list[dict[str, Any]], row: Row) -> dict[str, Any]:
     summary["met"] = (
         summary["baseline_error"] <= row.baseline_error
         and summary["error"] <= allowed
-        and summary["ratio"] >= row.ratio
+        and summary["dense_bytes"] / summary["stored_bytes"] >= row.ratio
         and (row.firmware_bytes is None or summary["firmware_flash_bytes"] < row.firmware_bytes)
         and summary["host_equal"]
         and summary["board_equal"]
@@ -332,6 +340,7 @@ def merge(path: Path, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
         rows += own
         if own and name in ROWS:
             rows.append(summarize(own, ROWS[name]))
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps({"rows": rows}, indent=1) + "\n")
     return rows
 
