@@ -93,9 +93,21 @@ def test_results_are_merged_with_medians(benchmark: ModuleType, tmp_path: Path) 
 
 def test_every_row_has_a_recipe(benchmark: ModuleType) -> None:
     for row in benchmark.ROWS.values():
-        recipe = Recipe.load(BENCHMARKS / "recipes" / f"{row.recipe}.toml")
+        recipe = benchmark.recipe_of(row)
         fewer = benchmark.quick(row, recipe)[1]
         assert [step.do for step in fewer.steps] == [step.do for step in recipe.steps]
         assert sum(step.epochs for step in fewer.steps) <= max(
             len(recipe.steps), 0.2 * sum(s.epochs for s in recipe.steps)
         )
+
+
+def test_drops_are_means_of_the_seeds(benchmark: ModuleType) -> None:
+    row = benchmark.ROWS["kws_clustered"]
+    same = {"name": "kws_clustered", "dense_bytes": 90_416, "host_equal": True, "board_equal": True, "ratio": 4.5}
+    same |= {"stored_bytes": 20_000, "firmware_flash_bytes": 23_000}
+    entries = [same | {"seed": n, "baseline_error": 9.0, "error": error} for n, error in enumerate((8.0, 9.0, 10.0))]
+    assert benchmark.summarize(entries, row)["met"]
+    summary = benchmark.summarize([*entries[:2], entries[2] | {"error": 10.3}], row)
+    assert (summary["error"], summary["met"], summary["seed"]) == (9.1, False, "mean of 0, 1, 2")
+    assert not benchmark.summarize([entry | {"stored_bytes": 22_700} for entry in entries], row)["met"]  # 3.98x
+    assert benchmark.recipe_of(benchmark.ROWS["mobilenet_90"]).steps[0].sparsity == 0.9
