@@ -158,8 +158,9 @@ def test_the_page_on_compression_is_true(tmp_path: Path, monkeypatch: pytest.Mon
     }
     known = {name for step in (Prune, Cluster, Quantize, Distill) for name in step.model_fields} - {"do"}
     assert known <= named
-    command = get_command(app).commands["compress"]  # pyright: ignore[reportAttributeAccessIssue]
-    options = {option for parameter in command.params for option in parameter.opts}
+    verbs = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    parameters = [parameter for verb in ("compress", "compile") for parameter in verbs[verb].params]
+    options = {option for parameter in parameters for option in parameter.opts} | {"--row"}  # the benchmark's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= options
 
 
