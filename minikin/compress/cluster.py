@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-STARTS = ("linear", "density", "kmeans++")
 ROUNDS = 300
 
 
