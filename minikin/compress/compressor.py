@@ -80,7 +80,7 @@ class Compressor:
 
     def _lower(self, graph: Graph) -> None:
         """Make the module of a float graph, and a structure for each weight that has none of it yet."""
-        self.ties = tie_activations(graph) if self.integers else None
+        self.ties = tie_activations(graph, self.dataset.quant) if self.integers else None
         self.model = GraphModule(self.ties.graph if self.ties else graph)
         per_channel = self.plan is not None and self.plan.per_channel
         self.slots: list[Slot] = []
@@ -229,7 +229,12 @@ class Compressor:
     @property
     def _scheme(self) -> Scheme:
         assert self.plan is not None
-        return Scheme(per_channel=self.plan.per_channel, symmetric=self.plan.symmetric, bias_bits=self.plan.bias_bits)
+        return Scheme(
+            per_channel=self.plan.per_channel,
+            symmetric=self.plan.symmetric,
+            bias_bits=self.plan.bias_bits,
+            input_quant=self.dataset.quant,
+        )
 
     def _limit(self, slot: Slot) -> int:
         return self.plan.limit_of(slot.node) if self.plan is not None and self.plan.weights != "float16" else 127

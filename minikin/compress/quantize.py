@@ -55,7 +55,8 @@ class Scheme:
     `per_channel` gives each output channel a scale, else a layer has one. Activations are int8 of one scale per tensor;
     `symmetric` fixes their zero point at 0. Biases are int32; `bias_bits` below 32 rounds a layer's to multiples of the power
     of two that leaves so many bits, sign included. `io_dtype` "float32": the graph quantizes its inputs and dequantizes its
-    outputs.
+    outputs. `input_quant` is the scale and zero point of every input, where its data come in codes already; else calibration
+    finds them.
     """
 
     weight_limit: int = 127
@@ -63,6 +64,7 @@ class Scheme:
     symmetric: bool = False
     bias_bits: int = 32
     io_dtype: str = "int8"
+    input_quant: Quant | None = None
 
     def __post_init__(self) -> None:
         if self.io_dtype not in ("int8", "float32"):
@@ -107,7 +109,7 @@ def with_ranges(
     `weight_quants` has the scales of weights for which they are known too; a scale too fine for the layer's int32 bias
     is made coarser all the same.
     """
-    ties = tie_activations(graph)
+    ties = tie_activations(graph, scheme.input_quant)
     quants = ties.quants(ranges, scheme)
     return _with_io(_rewrite(ties.graph, quants, scheme, weight_quants or {}), scheme.io_dtype)
 
@@ -276,8 +278,10 @@ class Ties:
         return {name: groups[root] for name, root in self.roots.items()}
 
 
-def tie_activations(graph: Graph) -> Ties:
+def tie_activations(graph: Graph, input_quant: Quant | None = None) -> Ties:
     """Which float32 activations share one quantization; where tied inputs clash, some are requantized.
+
+    `input_quant` fixes that of the inputs.
 
     ::
 
@@ -285,6 +289,8 @@ def tie_activations(graph: Graph) -> Ties:
         conv  (0.05) ----+-> concat      =>      conv ----------------+-> concat (0.05)
     """
     groups, fixed = _Groups(), {}
+    if input_quant is not None:
+        fixed.update((name, input_quant) for name in graph.inputs if _is_float(graph, name))
     nodes: list[Node] = []
     tensors, copies = dict(graph.tensors), {}
     for view in graph.views():

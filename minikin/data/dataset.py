@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from minikin.errors import DataError
+from minikin.graph import Quant
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Dataset:
 
     Labels are int64 [count], named by `classes`; or, with no classes, targets float32 [count, values] of a regression.
     `draw(indices, amounts, rng)`, where there is one, gives training samples made anew with the augmentations named in
-    `augmentations`: for sounds, whose augmentation comes before their features.
+    `augmentations`: for sounds, whose augmentation comes before their features. `quant`, where there is one, is the int8 scale
+    and zero point that a device's samples come in: an integer network takes it for its input's.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Dataset:
         default=None, repr=False
     )
     augmentations: tuple[str, ...] = ()
+    quant: Quant | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

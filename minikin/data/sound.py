@@ -37,7 +37,7 @@ class Sounds:
             x = self._moved(x, amounts.get("time_shift", 0.0), amounts.get("speed", 0.0), rng)
         if "background" in amounts:
             x += self._noise(x, amounts["background"], rng)
-        return self.features(x)
+        return self.features.on_grid(self.features(x))
 
     def _moved(self, x: np.ndarray, shift_ms: float, speed: float, rng: np.random.Generator) -> np.ndarray:
         """Between two samples linearly; 0 outside the clip."""
@@ -68,11 +68,17 @@ def sound_dataset(
     features: Features,
     noise: np.ndarray | None = None,
 ) -> Dataset:
-    """Clips int16 [n, samples] by the indices of the three parts; without `noise`, training clips are laid under each other."""
+    """Clips int16 [n, samples] by the indices of the three parts; without `noise`, training clips are laid under each other.
+
+    The features have only values of their int8 codes: those are what a device's network is given.
+    """
     train = parts[0]
     sounds = Sounds(clips[train], clips[train] if noise is None or not len(noise) else noise, features)
-    arrays = [array for part in parts for array in (features(clips[part]), labels[part].astype(np.int64))]
-    return Dataset(name, *arrays, classes=classes, draw=sounds.draw, augmentations=AUGMENTATIONS)
+    arrays = []
+    for part in parts:
+        arrays += [features.on_grid(features(clips[part])), labels[part].astype(np.int64)]
+    quant = features.quant
+    return Dataset(name, *arrays, classes=classes, draw=sounds.draw, augmentations=AUGMENTATIONS, quant=quant)
 
 
 def wav_folder(folder: Path, features: Features, seed: int, seconds: float = 1.0) -> Dataset:

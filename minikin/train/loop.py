@@ -368,11 +368,11 @@ def _channels_last(model: nn.Module | None) -> Iterator[None]:
     if model is None:
         yield
         return
-    model.to(memory_format=torch.channels_last)
+    cast(Any, model).to(memory_format=torch.channels_last)
     try:
         yield
     finally:
-        model.to(memory_format=torch.contiguous_format)
+        cast(Any, model).to(memory_format=torch.contiguous_format)
 
 
 @contextmanager

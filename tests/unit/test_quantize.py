@@ -410,3 +410,21 @@ def test_a_quantized_graph_is_refused() -> None:
 def test_it_needs_no_torch() -> None:
     code = "import sys, minikin.compress.quantize, minikin.passes, minikin.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_input_takes_the_quantization_that_its_data_come_in() -> None:
+    quant = Quant((0.5,), (83,))
+    graph, samples = conv_net(), uniform(4, *conv_net().input_tensors[0].shape[1:])
+    given = quantize(graph, samples, input_quant=quant)
+    found = quantize(graph, samples)
+    assert given.input_tensors[0].quant == quant != found.input_tensors[0].quant
+    assert given.tensors["h"].quant == found.tensors["h"].quant
+
+
+def test_a_given_input_quantization_holds_for_what_shares_it() -> None:
+    quant = Quant((0.5,), (83,))
+    pad = Node("pad", "pad", PadAttrs(((0, 0), (1, 1))), ("x",), ("p",))
+    join = Node("join", "concat", ConcatAttrs(1), ("p", "z"), ("y",))
+    graph = build_graph("g", [pad, join], [x_of(1, 4), x_of(1, 3, name="z")], ["x", "z"], ["y"])
+    given = quantize(graph, [(uniform(1, 4), uniform(1, 3))], input_quant=quant)
+    assert {name: t.quant for name, t in given.tensors.items()} == dict.fromkeys("xpzy", quant)

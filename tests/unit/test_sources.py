@@ -323,6 +323,11 @@ def test_packed_speech(data_folder: Path) -> None:
     quant = Mfcc().quant
     back = np.rint(data.x_test / np.float32(quant.scale)) + quant.zero_point
     np.testing.assert_array_equal(back.reshape(3, 490), raw)
+    assert data.quant == quant
+    changed = data.draw(np.arange(5), {"background": 0.1}, np.random.default_rng(0)) if data.draw else data.x_train
+    for x in (data.x_train, data.x_validation, changed):
+        codes = x / np.float32(quant.scale)
+        np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
     (official / "2.bin").write_bytes(b"short")
     with pytest.raises(DataError, match="kws01 cannot be read"):
         load_dataset("speech_commands")

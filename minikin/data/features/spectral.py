@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from minikin.errors import DataError, UsageError
+from minikin.fixedpoint import round_half_away
 from minikin.graph import Quant
 
 CHUNK = 256  # series at a time, which bounds the memory
@@ -45,6 +46,12 @@ class Features:
     def quant(self) -> Quant:
         """The int8 scale and zero point of a network's input that is given these features."""
         raise NotImplementedError
+
+    def on_grid(self, x: np.ndarray) -> np.ndarray:
+        """Features rounded to the values of their int8 codes, halves away from zero."""
+        scale, zero_point = np.float32(self.quant.scale), self.quant.zero_point
+        codes = np.clip(round_half_away(x / scale) + zero_point, -128, 127)
+        return ((codes - zero_point) * scale).astype(np.float32)
 
     def of_spectrum(self, magnitudes: np.ndarray) -> np.ndarray:
         """[..., fft / 2 + 1] -> [..., values]"""
