@@ -56,6 +56,14 @@ class Layer:
             return self.view.x.frame.rows
         return -(-self.view.y.frame.rows // self.rows) if self.by_rows else 1
 
+    @property
+    def rows_of_calls(self) -> frozenset[int]:
+        """How many output rows its calls make: fewer in the last one where they do not divide the frame."""
+        batch, rows, _ = self.view.y.frame
+        if batch > 1:
+            return frozenset({1})
+        return frozenset({self.rows, rows % self.rows or self.rows})
+
     def window(self, lo: int, hi: int) -> tuple[tuple[int, int], ...] | None:
         """Input rows that output rows [lo, hi) need, for each pointer; None: all of them. A batch is computed whole."""
         if self.view.y.frame.batch > 1:
