@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -215,10 +215,15 @@ class Writer:
     @cached_property
     def structs(self) -> dict[str, Struct]:
         """The parameter struct of each kernel."""
-        own: dict[str, list[dict[str, Field]]] = {}
-        for step, fields in zip(self.plan.steps, self.fields, strict=True):
-            own.setdefault(step.layer.kernel.struct, []).append(fields)
-        return {name: make_struct(name, kernel_text(f"{name}.h"), layers) for name, layers in own.items()}
+        own: dict[str, list[dict[str, Field]]] = defaultdict(list)
+        rows: dict[str, set[int]] = defaultdict(set)
+        for index, step in enumerate(self.plan.steps):
+            own[step.layer.kernel.struct].append(self.fields[index])
+            rows[step.layer.kernel.struct] |= self.rows_of_calls(index)
+        return {name: make_struct(name, kernel_text(f"{name}.h"), layers, rows[name]) for name, layers in own.items()}
+
+    def rows_of_calls(self, index: int) -> frozenset[int]:
+        return self.plan.steps[index].layer.rows_of_calls
 
     def array(self, name: str, values: np.ndarray, comment: str) -> str:
         """Write a constant array; a Table is code, anything else weights."""

@@ -77,6 +77,13 @@ class _StepWriter(Writer):
         shape = ring.tensor.shape
         return Port(ring.tensor.replace(shape=(1, 1, *shape[2:])), "input", self.next_row(ring))
 
+    def rows_of_calls(self, index: int) -> frozenset[int]:
+        """A layer that reads a ring makes one row a call, a fold kernel takes one."""
+        tapped = any(
+            (index, number) in self.step_plan.taps for number in range(len(self.step_plan.steps[index].layer.inputs))
+        )
+        return frozenset({1}) if tapped else super().rows_of_calls(index)
+
     def event(self, event: int | str) -> str:
         """The call of a layer in the frames in which it has a row to make, or of a copy of a window."""
         if isinstance(event, str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ class Struct:
 
     `integers` are the least and the greatest value of each integer, of which the `constants` are equal in all layers;
     `nulls` are pointers that are null in all of them; `signed` are what the kernel compares with numbers below zero, where
-    compilers warn of types without a sign.
+    compilers warn of types without a sign. `rows` is how many rows every call makes, None where calls differ.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Struct:
     constants: frozenset[str]
     nulls: frozenset[str]
     signed: frozenset[str] = frozenset()
+    rows: int | None = None
 
     def stored(self, fields: Mapping[str, Field]) -> dict[str, Field]:
         """What is left of a layer's fields in the struct."""
@@ -47,6 +48,8 @@ class Struct:
 
     def specialize(self, header: str) -> str:
         """The kernel's header with this struct: constants before it, named as it is, the widest fields first."""
+        if self.rows is not None:
+            header = self._use_rows(header)
         if not self.integers:
             return header
         head = f"struct {self.name} {{\n"
@@ -94,6 +97,11 @@ class Struct:
         value = self.integers[field][0]
         return "INT32_MIN" if value == -(1 << 31) else str(value)
 
+    def _use_rows(self, header: str) -> str:
+        """A compiler then leaves out what other numbers of rows would need, in this function and in those that it calls."""
+        head = re.compile(rf"(void {self.name}\([^)]*, )int rows\) {{\n")
+        return head.sub(rf"\1MK_ARG int any) {{\n    enum {{ rows = {self.rows} }}; /* in every call */\n", header)
+
     def _use_constants(self, code: str) -> str:
         def replaced(found: re.Match[str]) -> str:
             name = found[1]
@@ -103,13 +111,14 @@ class Struct:
         return "\n}\n".join(map(_mark_unused, functions))
 
 
-def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]]) -> Struct:
-    """`layers` are the fields of every layer that the kernel computes, whose header is given.
+def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]], rows: Collection[int] = ()) -> Struct:
+    """`layers` are the fields of every layer that the kernel computes, whose header is given; `rows` those of its calls.
 
     A struct that assembly reads stays as it is.
     """
+    every = next(iter(rows)) if len(rows) == 1 else None
     if re.search(rf"MK_ASM[^{{]*struct {name} \*", header):
-        return Struct(name, {}, frozenset(), frozenset())
+        return Struct(name, {}, frozenset(), frozenset(), rows=every)
     names = dict.fromkeys(field for layer in layers for field in layer)
     values = {field: [layer.get(field) for layer in layers] for field in names}
     integers = {field: _range(own) for field, own in values.items() if all(_is_integer(v) for v in own)}
@@ -118,7 +127,7 @@ def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]]) -
     if constants and len(constants) + len(nulls) == len(values):
         constants -= {next(iter(integers))}  # C has no empty structs
     signed = frozenset(re.findall(r"p->(\w+) (?:[<>]=?|[!=]=) -", header) + re.findall(r"p->(\w+) (?:<|>=) 0", header))
-    return Struct(name, integers, constants, nulls, signed)
+    return Struct(name, integers, constants, nulls, signed, every)
 
 
 def _mark_unused(function: str) -> str:

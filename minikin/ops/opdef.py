@@ -51,7 +51,8 @@ class Kernel:
     that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
     headers that it shares with other kernels; one that is `fast` takes flash or scratch memory for speed. `storage` is the
     form in which it reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel,
-    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set). A frame kernel
+    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set), `work` what it
+    counts beside OpDef.work, of which it is given the counts. A frame kernel
     (OpDef.rows gives None) computes a whole tensor:
 
         void NAME(const struct STRUCT *p, const T *in, [const T *in1,] T *out, [T *out1])
@@ -75,6 +76,7 @@ class Kernel:
     storage: str = "dense"
     code_bytes: int = 0
     instructions: Callable[[View], float] | None = None
+    work: Callable[[View, dict[str, float]], dict[str, float]] = lambda view, work: {}
 
     @property
     def struct(self) -> str:
@@ -185,7 +187,7 @@ class OpDef:
         """
         found: dict[str, Kernel] = {}
         for kernel in self.kernels:
-            if kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.storage not in found and kernel.when(view):
+            if kernel.storage not in found and self._takes(kernel, view, isa, fast):
                 found[kernel.storage] = kernel
         if "dense" not in found:
             dtypes = ", ".join(t.dtype for t in (*view.inputs, *view.outputs) if t is not None)
@@ -193,6 +195,14 @@ class OpDef:
                 f"{view.node.name} ({self.name} of {dtypes}) has no kernel: quantize the model to int8 or keep it float32"
             )
         return sorted(found.values(), key=lambda kernel: kernel.storage != "dense")
+
+    def candidates(self, view: View, isa: str = "c", *, fast: bool = False) -> list[Kernel]:
+        """All kernels that take the node and are called as the first of them is: portable ones too, which take less memory."""
+        first = self.choices(view, isa, fast=fast)[0]
+        return [k for k in self.kernels if k.folds == first.folds and self._takes(k, view, isa, fast)]
+
+    def _takes(self, kernel: Kernel, view: View, isa: str, fast: bool) -> bool:
+        return kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.when(view)
 
     def kernel(self, view: View, isa: str = "c", *, fast: bool = False) -> Kernel:
         """The first kernel for this instruction set that takes the node with its weights stored densely."""

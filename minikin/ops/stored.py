@@ -14,7 +14,9 @@ from minikin.ops.opdef import PER_MAC, Field, Kernel, Scratch
 from minikin.ops.packing import is_symmetric
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.storage import FORMS, GROUP, pack_codebook, packed_bytes
+from minikin.ops.stored_work import coded_work, packed_work
 from minikin.ops.window import conv_window
+from minikin.ops.work import Work
 
 Pack = Callable[[View, dict[str, Field]], dict[str, Field]]
 When = Callable[[View], bool]
@@ -72,6 +74,29 @@ def conv_instructions(form: str, per_mac: float = PER_MAC["c"]) -> Callable[[Vie
         return expanding + pixels * (groups * gather + per_mac * rows.size + 40 * channels)
 
     return instructions
+
+
+def form_work(form: str) -> Callable[[View, Work], Work]:
+    """Counts of a form's decoder: it reads all weights once for each frame, call or pixel (see EXPANDED)."""
+
+    def work(view: View, counts: Work) -> Work:
+        rows, bias = rows_of(view), view.input(2)
+        if form == "coded":
+            own = coded_work(coded_of(view), rows, None if bias is None else bias.data)
+        else:
+            own = packed_work(form, form_fields(view, form), rows)
+        if "batch" in counts:
+            return {f"stored_{name}": counts["batch"] * count for name, count in own.items()}
+        times = counts["call"] if form in EXPANDED else counts["pixel"]
+        groups = counts["pixel"] * -(-len(rows) // max(1, expanded_channels(view)))
+        expanded = {
+            "stored_block": groups,
+            "stored_gather": groups * rows.shape[1],
+            "stored_line": groups * weights_of(view).shape[1],
+        }
+        return {f"stored_{name}": times * count for name, count in own.items()} | (expanded if form in EXPANDED else {})
+
+    return work
 
 
 def requant(fields: dict[str, Field]) -> dict[str, Field]:
@@ -295,6 +320,7 @@ def dense_kernels() -> tuple[Kernel, ...]:
             storage=form,
             code_bytes=CODE_BYTES[form],
             instructions=dense_instructions(form),
+            work=form_work(form),
             uses=("mk_requant.h", *headers),
             when=takes_dense(form),
             pack=pack_dense(form),
@@ -313,6 +339,7 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
             storage=form,
             code_bytes=CONV_CODE_BYTES[form],
             instructions=conv_instructions(form, PER_MAC["dsp"]),
+            work=form_work(form),
             uses=("mk_requant.h", "mk_patch.h", "mk_dsp.h", "mk_expanded_dsp.h", *HEADERS[form]),
             when=takes_dsp(form),
             pack=pack_conv_dsp(form, patch_bytes),
@@ -328,6 +355,7 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
             storage=form,
             code_bytes=CONV_CODE_BYTES[form],
             instructions=conv_instructions(form),
+            work=form_work(form),
             uses=("mk_requant.h", "mk_patch.h", *(("mk_expanded.h",) if form in EXPANDED else ()), *headers),
             when=takes_conv(form),
             pack=pack_conv(form, patch_bytes),

@@ -228,6 +228,7 @@ def depthwise_work(view: View, rows: int, made: int) -> Work:
     rest = channels - blocks * lanes if lanes == 8 else 0
     if channels != view.x.shape[3]:
         blocks, rest = 0, channels
+    fours = channels // 4 if channels == view.x.shape[3] else 0
     columns = (out_w - 1) * attrs.stride[1] + kernel_w
     pairs = border_pairs = lines = border_lines = 0
     for start in range(0, made, rows):
@@ -258,8 +259,8 @@ def depthwise_work(view: View, rows: int, made: int) -> Work:
         "border_line": border_lines * blocks,
         "border_line_column": border_lines * blocks * columns,
         "plain_output": made * out_w * channels,
-        "plain_output_row": inside * out_w * channels,
-        "plain_mac": taps * channels,
+        "plain_edge": made * float((across.kernel - across.inside).sum()),
+        **_plain_depthwise_work(made * out_w, inside * out_w, taps, fours, channels - 4 * fours),
         "pixel_block": made * out_w * blocks,
         "pixel_block_row": inside * out_w * blocks,
         "pixel_block_mac": taps * blocks,
@@ -269,3 +270,15 @@ def depthwise_work(view: View, rows: int, made: int) -> Work:
         "rest_mac": taps * rest,
     }
     return work | {key: float(value) * batch for key, value in parts.items()}
+
+
+def _plain_depthwise_work(pixels: float, rows: float, taps: float, fours: int, ones: int) -> Work:
+    """Of the portable int8 kernel: channels by fours, then one by one; `rows` and `taps` that lie in the frame."""
+    return {
+        "plain_block": pixels * fours,
+        "plain_block_row": rows * fours,
+        "plain_block_mac": taps * fours,
+        "plain_one": pixels * ones,
+        "plain_one_row": rows * ones,
+        "plain_one_mac": taps * ones,
+    }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from minikin.errors import DoesNotFit, UnsupportedError
 from minikin.graph import Graph, Tensor
 from minikin.ops.opdef import get_op
+from minikin.plan.kernels import Aim
 from minikin.plan.layers import Layer, make_layers
 from minikin.plan.memory import ALIGNMENT, Item, Part, live_bytes, pack
 from minikin.plan.plan import Plan, Slot, Step
@@ -141,7 +142,7 @@ class _Planner:
 
     def plan(self) -> IncrementalPlan:
         (x,) = self._input()
-        layers, self.roots = make_layers(self.graph, self.isa, storage=self.storage)
+        layers, self.roots = make_layers(self.graph, self.isa, Aim(storage=self.storage))
         self.layers = [replace(layer, inputs=get_op(layer.view.node.op).pointers(layer.view)) for layer in layers]
         self.window = x.frame.rows
         self._arrive(x.name, Timing(1, 0))

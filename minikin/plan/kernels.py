@@ -4,22 +4,55 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minikin.graph import View
 from minikin.ops.opdef import Kernel, get_op
 from minikin.plan.costs import Costs
 
-SMALLEST = "smallest"
 SLACK = 1.05
-"""By how much smaller weights may slow down a balanced network; its compiler's flags take the rest of the 15%."""
+"""By how much smaller weights may slow down a network of which no predictions are known."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What kernels are chosen for.
+
+    From the fewest instructions on, weights are stored in fewer bytes while all layers together take at most `slack` times the
+    instructions of `reference` (None: the fewest of such a build). With `least_ram` kernels take as little scratch memory as
+    there is instead. `fast` kernels spend flash and scratch memory for speed. `storage` is a form of weights, which
+    every layer that can takes. `costs` are those fitted for the build, if any.
+    """
+
+    fast: bool = False
+    least_ram: bool = False
+    slack: float = SLACK
+    reference: float | None = None
+    storage: str | None = None
+    costs: Costs | None = field(default=None, repr=False)
+
+    def instructions(self, kernel: Kernel, view: View, rows: int) -> float:
+        """Of a layer whose calls make so many rows: those predicted from fitted costs, or about so many."""
+        fitted = self.costs.layer(kernel, view, rows) if self.costs else None
+        return get_op(view.node.op).instructions(kernel, view) if fitted is None else fitted
+
+    def rows(self, kernel: Kernel, view: View, *, whole: bool) -> int:
+        """Of a call: one where RAM matters most; several where they take no more of it, or speed wants them."""
+        if self.least_ram:
+            return 1
+        rows = kernel.whole_rows if whole and (self.fast or kernel.storage != "dense") else kernel.rows
+        return min(rows(view), view.y.frame.rows)
+
+
+ANY = Aim()
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes of weights in flash, and about how many instructions."""
+    """Bytes of weights in flash, of scratch memory, and about how many instructions."""
 
     stored_bytes: int
+    scratch_bytes: int
     instructions: float
 
 
@@ -27,53 +60,44 @@ Choices = Mapping[str, dict[Kernel, Cost]]
 """Of each kernel that may compute a node, by the node's name."""
 
 
-def choose_kernels(
-    views: Sequence[View],
-    isa: str,
-    *,
-    fast: bool = False,
-    storage: str | None = None,
-    costs: Costs | None = None,
-) -> dict[str, Kernel]:
-    """The kernel of each node, by its name.
+def choose_kernels(views: Sequence[View], isa: str, aim: Aim, *, whole: bool = False) -> dict[str, Kernel]:
+    """The kernel of each node, by its name; `whole`: tensors are kept whole.
 
-    `storage` is a form of weights, which every layer that can takes, or SMALLEST: the fewest bytes of weights. Without it the
-    fewest instructions are taken (`fast`), or the fewest bytes within SLACK of the fewest instructions. Then a form is taken
-    only where it saves more, over all layers, than its kernel's code takes. `costs` are those fitted for the build, if any.
+    A form of weights is taken only where it saves more, over all layers, than its kernel's code takes.
     Raises UnsupportedError.
     """
-    if storage not in (None, SMALLEST):
-        own = {view.node.name: get_op(view.node.op).choices(view, isa, fast=fast) for view in views}
-        return {name: next((k for k in kernels if k.storage == storage), kernels[0]) for name, kernels in own.items()}
-    found: Choices = {}
-    for view in views:
-        op = get_op(view.node.op)
-        choices = op.choices(view, isa, fast=fast)
-        one = len(choices) == 1  # and its cost does not matter
-        found[view.node.name] = {
-            kernel: Cost(0, 0) if one else Cost(op.stored_bytes(kernel, view), _instructions(kernel, view, costs))
-            for kernel in choices
+    if aim.storage is not None:
+        own = {view.node.name: get_op(view.node.op).choices(view, isa, fast=aim.fast) for view in views}
+        return {
+            name: next((k for k in kernels if k.storage == aim.storage), kernels[0]) for name, kernels in own.items()
         }
-    while wasted := _wasted(best := _best(found, fast=fast, small=storage == SMALLEST), found):
+    found = {view.node.name: _costs(view, isa, aim, whole) for view in views}
+    if aim.least_ram:
+        return {
+            name: min(own, key=lambda k: (own[k].scratch_bytes, own[k].instructions)) for name, own in found.items()
+        }
+    while wasted := _wasted(best := _best(found, aim), found):
         for own in found.values():
             own.pop(wasted, None)
     return best
 
 
-def _instructions(kernel: Kernel, view: View, costs: Costs | None) -> float:
-    """Those predicted from fitted costs, or about so many."""
-    fitted = costs.layer(kernel, view, kernel.rows(view)) if costs else None
-    return get_op(view.node.op).instructions(kernel, view) if fitted is None else fitted
+def _costs(view: View, isa: str, aim: Aim, whole: bool) -> dict[Kernel, Cost]:
+    op = get_op(view.node.op)
+    kernels = op.candidates(view, isa, fast=aim.fast) if aim.least_ram else op.choices(view, isa, fast=aim.fast)
+    found = {}
+    for kernel in kernels:
+        rows = aim.rows(kernel, view, whole=whole)
+        stored = op.stored_bytes(kernel, view) if len(kernels) > 1 else 0  # else it does not matter
+        found[kernel] = Cost(stored, kernel.scratch(view, rows), aim.instructions(kernel, view, rows))
+    return found
 
 
-def _best(costs: Choices, *, fast: bool, small: bool) -> dict[str, Kernel]:
+def _best(costs: Choices, aim: Aim) -> dict[str, Kernel]:
     """From the fewest instructions on, the exchange that saves most bytes for an instruction, and so on."""
-    if small:
-        return {name: min(own, key=lambda k: own[k].stored_bytes) for name, own in costs.items()}
     best = {name: min(own, key=lambda k: own[k].instructions) for name, own in costs.items()}
-    if fast:
-        return best
-    left = (SLACK - 1) * sum(costs[name][kernel].instructions for name, kernel in best.items())
+    fewest = sum(costs[name][kernel].instructions for name, kernel in best.items())
+    left = aim.slack * (fewest if aim.reference is None else aim.reference) - fewest
     while True:
         exchanges = []
         for name, kernel in best.items():

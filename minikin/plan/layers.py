@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from minikin.errors import UnsupportedError
 from minikin.graph import Graph, Tensor, View
 from minikin.ops.opdef import Kernel, get_op
-from minikin.plan.costs import Costs
-from minikin.plan.kernels import choose_kernels
+from minikin.plan.kernels import Aim, choose_kernels
 
 MAX_CALLS = 1 << 18
 """Of all layers in one inference; a plan holds every one of them."""
@@ -56,6 +55,14 @@ class Layer:
             return self.view.x.frame.rows
         return -(-self.view.y.frame.rows // self.rows) if self.by_rows else 1
 
+    @property
+    def rows_of_calls(self) -> frozenset[int]:
+        """How many output rows its calls make: fewer in the last one where they do not divide the frame."""
+        batch, rows, _ = self.view.y.frame
+        if batch > 1:
+            return frozenset({1})
+        return frozenset({self.rows, rows % self.rows or self.rows})
+
     def window(self, lo: int, hi: int) -> tuple[tuple[int, int], ...] | None:
         """Input rows that output rows [lo, hi) need, for each pointer; None: all of them. A batch is computed whole."""
         if self.view.y.frame.batch > 1:
@@ -94,26 +101,15 @@ def _rows_of(tensor: Tensor, operand: Tensor, lo: int, hi: int) -> tuple[int, in
     return lo * size // of, -(-hi * size // of)
 
 
-def make_layers(
-    graph: Graph,
-    isa: str,
-    *,
-    whole: bool = False,
-    fast: bool = False,
-    storage: str | None = None,
-    costs: Costs | None = None,
-) -> tuple[list[Layer], dict[str, str]]:
+def make_layers(graph: Graph, isa: str, aim: Aim, *, whole: bool = False) -> tuple[list[Layer], dict[str, str]]:
     """The layers in order, and for each reshaped tensor the tensor whose bytes it is. What no output needs is left out.
 
-    `whole`: tensors are kept whole; `fast`: flash is spent for speed; `storage`: the form of weights (see
-    choose_kernels); `costs` are those fitted for the build, if any. Raises UnsupportedError where no kernel takes a node.
+    `whole`: tensors are kept whole. Raises UnsupportedError where no kernel takes a node.
     """
     roots: dict[str, str] = {}
     layers = []
     views = _needed(graph)
-    kernels = choose_kernels(
-        [view for view in views if not get_op(view.node.op).alias], isa, fast=fast, storage=storage, costs=costs
-    )
+    kernels = choose_kernels([view for view in views if not get_op(view.node.op).alias], isa, aim, whole=whole)
     for view in views:
         op = get_op(view.node.op)
         if op.alias:
@@ -121,8 +117,7 @@ def make_layers(
             continue
         inputs = tuple(graph.tensors[roots.get(t.name, t.name)] for t in op.pointers(view))
         kernel = kernels[view.node.name]
-        rows = (kernel.whole_rows if whole and (fast or kernel.storage != "dense") else kernel.rows)(view)
-        layers.append(Layer(view, kernel, inputs, min(rows, view.y.frame.rows)))
+        layers.append(Layer(view, kernel, inputs, aim.rows(kernel, view, whole=whole)))
     longest = max(layers, key=lambda layer: layer.calls, default=None)
     if longest and sum(layer.calls for layer in layers) > MAX_CALLS:
         raise UnsupportedError(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 
 from minikin.errors import DoesNotFit, UnsupportedError
 from minikin.graph import Graph
+from minikin.plan.blocking import spend_spare_ram, widen_calls
 from minikin.plan.costs import Costs
 from minikin.plan.homes import Homes, items_to_place, scratch_name
+from minikin.plan.kernels import ANY, Aim
 from minikin.plan.layers import Layer, make_layers
 from minikin.plan.memory import live_bytes, pack, pack_banks
 from minikin.plan.schedule import Schedule, make_schedule
@@ -114,26 +116,41 @@ def make_plan(
     stream_input: bool = False,
     stream_output: bool = False,
     banks: Sequence[int] = (),
-    fast: bool = False,
-    storage: str | None = None,
-    costs: Costs | None = None,
+    aim: Aim = ANY,
 ) -> Plan:
     """Choose kernels, the order of rows and their offsets, for the least memory.
 
     `stream` makes rows as they are needed and forgets them; without it every tensor is finished before the next and kept
     whole. `stream_input`: the application hands over the inputs' rows one by one; `stream_output`: it takes those of the
-    outputs so. `fast` spends flash for speed; `storage` is the form of weights (see choose_kernels). `banks` are the
-    capacities of several banks of RAM, where one is not enough. `costs` are those fitted for the build, if any. Raises
-    UnsupportedError where no kernel takes a node.
+    outputs so. `banks` are the capacities of several banks of RAM, where one is not enough. `aim` says what kernels
+    are chosen for. Raises UnsupportedError where no kernel takes a node.
     """
-    layers, roots = make_layers(graph, isa, whole=not stream, fast=fast, storage=storage, costs=costs)
+    layers, roots = make_layers(graph, isa, aim, whole=not stream)
     streamed = _streamed_inputs(graph, layers) if stream_input else ()
     streamed += _streamed_outputs(graph, layers) if stream_output else ()
-    everything = {t.name for layer in layers for t in layer.view.outputs}
-    whole: Collection[str] = everything if not stream else _search(graph, layers, roots, streamed)
-    schedule = make_schedule(graph, layers, roots, whole=whole, streamed=streamed)
-    plan = _lay_out(graph, isa, layers, roots, schedule, streamed, banks, keep_frames=not stream)
-    return replace(plan, costs=costs)
+    everything = frozenset(t.name for layer in layers for t in layer.view.outputs)
+
+    def lay_out(layers: Sequence[Layer], whole: frozenset[str]) -> Plan:
+        schedule = make_schedule(graph, layers, roots, whole=whole, streamed=streamed)
+        return _lay_out(graph, isa, layers, roots, schedule, streamed, banks, keep_frames=not stream)
+
+    def search(layers: Sequence[Layer]) -> frozenset[str]:
+        return _search(graph, layers, roots, streamed) if stream else everything
+
+    def peak(layers: Sequence[Layer]) -> int:
+        schedule = make_schedule(graph, layers, roots, whole=whole, streamed=streamed)
+        items = items_to_place(graph, layers, schedule, Homes(graph, layers, roots, schedule, keep_frames=not stream))
+        return max(live_bytes(items), default=0)
+
+    whole = search(layers)
+    if aim.least_ram:
+        plans = [lay_out(spend_spare_ram(layers, isa, aim, peak), whole), lay_out(layers, whole)]
+        plan = min(plans, key=lambda plan: plan.arena_bytes)
+    else:
+        if aim.reference is not None and (wider := widen_calls(layers, aim, peak)) != layers:
+            layers, whole = wider, search(wider)
+        plan = lay_out(layers, whole)
+    return replace(plan, costs=aim.costs)
 
 
 def check_limit(plan: Plan, ram_bytes: int | None) -> None:
@@ -146,9 +163,9 @@ def check_limit(plan: Plan, ram_bytes: int | None) -> None:
         )
 
 
-def whole_bound(graph: Graph, isa: str, *, storage: str | None = None) -> int:
+def whole_bound(graph: Graph, isa: str, aim: Aim) -> int:
     """What no plan of whole tensors can go below: the bytes alive at once, layer by layer."""
-    layers, roots = make_layers(graph, isa, whole=True, storage=storage)
+    layers, roots = make_layers(graph, isa, aim, whole=True)
     schedule = make_schedule(graph, layers, roots, whole={t.name for layer in layers for t in layer.view.outputs})
     homes = Homes(graph, layers, roots, schedule, keep_frames=True)
     return max(live_bytes(items_to_place(graph, layers, schedule, homes)), default=0)

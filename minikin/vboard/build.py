@@ -22,9 +22,8 @@ from minikin.graph import Graph
 from minikin.ops.stored import STORAGES
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
-from minikin.plan.costs import costs_of
+from minikin.plan.aim import make_aim
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
-from minikin.plan.kernels import SMALLEST
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
 
@@ -163,10 +162,8 @@ def compile(
     board = get_board(board) if isinstance(board, str) else board
     tool = find_toolchain(toolchain, board.core.gcc)
     check(graph)
-    small = with_c_names(shrink_graph(graph).graph if shrink else graph)
-    name, origin = c_identifier(graph.name), (source or graph.name).replace("*/", "* /")
     plan = choose_plan(
-        small,
+        with_c_names(shrink_graph(graph).graph if shrink else graph),
         board,
         optimize=optimize,
         ram_bytes=ram_bytes,
@@ -178,17 +175,33 @@ def compile(
         shrink=False,
         toolchain=tool.name,
     )
+    return build_plan(plan, board, tool, out, optimize=optimize, original=graph, source=source)
+
+
+def build_plan(
+    plan: Plan,
+    board: Board,
+    toolchain: Toolchain,
+    out: str | Path | None = None,
+    *,
+    optimize: str,
+    original: Graph | None = None,
+    source: str = "",
+) -> Build:
+    """The C of a plan and its firmware. `original` is the graph before shrinking. Raises as `compile` does."""
     check_fit(plan, board)
-    stepped = isinstance(plan, IncrementalPlan)
-    model = (
-        emit_step_model(plan, name, origin) if stepped else emit_model(plan, name, origin, small=optimize != "speed")
-    )
+    graph = original or plan.graph
+    name, origin = c_identifier(graph.name), (source or graph.name).replace("*/", "* /")
+    if isinstance(plan, IncrementalPlan):
+        model = emit_step_model(plan, name, origin)
+    else:
+        model = emit_model(plan, name, origin, small=optimize != "speed")
     texts = bundle_files(model, plan, board, optimize)
     folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="minikin-"))
     try:
         with replaced_folder(folder) as fresh:
             write_files(fresh, texts)
-            build_firmware(fresh, board, tool, out=fresh / "firmware.elf", optimize=optimize)
+            build_firmware(fresh, board, toolchain, out=fresh / "firmware.elf", optimize=optimize)
     except BaseException as error:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -201,10 +214,10 @@ def compile(
     code = firmware.flash_bytes - weights - sum(startup.values())
     build = Build(
         graph,
-        small,
+        plan.graph,
         plan,
         board,
-        tool,
+        toolchain,
         model,
         optimize,
         folder,
@@ -236,10 +249,13 @@ def choose_plan(
     """The plan that `compile` takes for these options.
 
     Whole tensors cost no tables and no turns, so they serve speed and flash, where they fit into the memory allowed; the
-    portable kernels are the smallest code. Kernels are chosen by the costs that were fitted for `toolchain`, if any.
+    portable kernels are the smallest code. Kernels are chosen by the costs that were fitted for `toolchain`, if any: see
+    `minikin.plan.aim`.
     """
     if optimize not in OPTIMIZE_FLAGS:
         raise UsageError(f"optimize {optimize!r} is not known: use {', '.join(OPTIMIZE_FLAGS)}")
+    if storage is not None and storage not in STORAGES:
+        raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
     if shrink:
         graph = shrink_graph(graph).graph
     isa = "c" if optimize == "flash" else board.core.isa
@@ -247,13 +263,10 @@ def choose_plan(
         if stream is False or stream_input or stream_output:
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
         return make_incremental_plan(graph, isa, ram_bytes=ram_bytes, storage=storage)
-    if storage is not None and storage not in STORAGES:
-        raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
-    storage = storage or (SMALLEST if optimize == "flash" else None)
-    costs = costs_of(board.core, toolchain, optimize)
+    aim = make_aim(graph, board.core, toolchain=toolchain, optimize=optimize, storage=storage)
     main_bank = board.ram_bytes - STACK_BYTES
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
-        plan = make_plan(graph, isa, stream=False, fast=optimize == "speed", storage=storage, costs=costs)
+        plan = make_plan(graph, isa, stream=False, aim=aim)
         if plan.arena_bytes <= min(ram_bytes or main_bank, main_bank):
             return plan
     choose = partial(
@@ -263,19 +276,11 @@ def choose_plan(
         stream=stream is not False,
         stream_input=stream_input,
         stream_output=stream_output,
-        fast=optimize == "speed",
-        storage=storage,
-        costs=costs,
+        aim=aim,
     )
     plan = choose()
-    if (
-        stream is None
-        and whole_bound(graph, isa, storage=storage) < plan.arena_bytes
-        and not stream_input
-        and not stream_output
-    ):
-        whole = make_plan(graph, isa, stream=False, storage=storage, costs=costs)
-        plan = min(plan, whole, key=lambda p: p.arena_bytes)
+    if stream is None and not stream_input and not stream_output and whole_bound(graph, isa, aim) < plan.arena_bytes:
+        plan = min(plan, make_plan(graph, isa, stream=False, aim=aim), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)
     if plan.arena_bytes <= main_bank or not board.extra_ram:
         return plan

@@ -10,7 +10,7 @@ from minikin.boards import get_board
 from minikin.graph import Graph
 from minikin.ops.opdef import OPS, get_op
 from minikin.plan.costs import Costs, costs_of, layer_work
-from minikin.plan.kernels import choose_kernels
+from minikin.plan.kernels import Aim, choose_kernels
 from minikin.plan.plan import make_plan
 from minikin.plan.prediction import NETWORK, predict, predict_steps
 
@@ -27,19 +27,21 @@ def pointwise() -> Graph:
 def test_every_op_has_work(op, case) -> None:
     graph = case_graph(op, case)
     view = graph.view(graph.nodes[0])
-    height = view.y.frame.rows
+    height, kernel = view.y.frame.rows, op.kernel(view)
     for rows in (1, 2, height):
-        work = layer_work(view, rows, height)
+        work = layer_work(kernel, view, rows, height)
         assert all(count >= 0 for count in work.values())
         assert work["call"] > 0
 
 
 def test_counts_of_a_convolution() -> None:
     graph = pointwise()
-    work = layer_work(graph.view(graph.nodes[0]), 1, 8)
+    view = graph.view(graph.nodes[0])
+    kernel = get_op(view.node.op).kernel(view, "dsp")
+    work = layer_work(kernel, view, 1, 8)
     assert (work["call"], work["pixel"], work["pair_block"], work["single_block"]) == (8, 40, 16 * 3, 8 * 3)
     assert work["pair_block_mac"] == 16 * 3 * 4
-    both = layer_work(graph.view(graph.nodes[0]), 2, 8)
+    both = layer_work(kernel, view, 2, 8)
     assert (both["call"], both["pair_block"], both["single_block"]) == (4, 20 * 3, 0)
 
 
@@ -56,7 +58,7 @@ def test_forms_of_weights_are_chosen_by_fitted_costs() -> None:
     kernels = {kernel.storage: kernel for kernel in get_op(view.node.op).choices(view, "dsp")}
     for wanted in kernels:
         costs = Costs("", {k.key: {"call": 1.0 if s == wanted else 1e6} for s, k in kernels.items()})
-        chosen = choose_kernels([view], "dsp", fast=True, costs=costs)[view.node.name]
+        chosen = choose_kernels([view], "dsp", Aim(fast=True, slack=1.0, costs=costs))[view.node.name]
         assert chosen.storage == wanted
 
 
@@ -66,7 +68,7 @@ def test_a_plan_is_predicted_by_its_costs() -> None:
     assert predict(plan) is None
     key = plan.steps[0].layer.kernel.key
     costs = Costs("", {key: {"pixel": 2.0, "constant": 5.0}, NETWORK: {"layer": 3.0}})
-    known = make_plan(graph, "dsp", stream=False, costs=costs)
+    known = make_plan(graph, "dsp", stream=False, aim=Aim(costs=costs))
     assert predict_steps(known) == {known.steps[0].name: 85.0}
     assert predict(known) == 88.0
 

@@ -13,6 +13,9 @@ from minikin.ops.conv import Conv2dAttrs
 from minikin.ops.elementwise import BinaryAttrs
 from minikin.ops.shape import ReshapeAttrs
 from minikin.plan import Plan, make_plan
+from minikin.plan.blocking import instructions
+from minikin.plan.costs import Costs
+from minikin.plan.kernels import Aim
 from minikin.plan.memory import Item, Part, live_bytes, pack, pack_banks
 from minikin.plan.picture import boxes, draw_svg, draw_text
 
@@ -185,3 +188,40 @@ def test_a_hundred_layers_pack_tightly() -> None:
     plan = make_plan(int8(net.graph(), samples=1), "c")
     assert len(plan.steps) == 100
     assert plan.bound_bytes <= plan.arena_bytes <= 1.05 * plan.bound_bytes
+
+
+def test_ram_takes_the_kernels_of_least_scratch_memory() -> None:
+    """And faster ones where memory is left: at the small end of a network whose peak is elsewhere."""
+    net = Net("pyramid", (1, 32, 32, 3), 0)
+    net.conv(16, (3, 3), 2)
+    net.depthwise((3, 3), 2)
+    net.conv(32, (1, 1), 2)
+    net.conv(32, (1, 1))
+    net.dense(10)
+    graph = int8(net.graph())
+    plans = {goal: minikin.make_plan(graph, "nucleo-l4r5zi", optimize=goal) for goal in ("ram", "balanced", "speed")}
+    assert plans["ram"].arena_bytes < plans["balanced"].arena_bytes < plans["speed"].arena_bytes
+    isas = [step.layer.kernel.isa for step in plans["ram"].steps]
+    assert "c" in isas
+    assert "dsp" in isas
+    assert (
+        plans["ram"].arena_bytes <= minikin.make_plan(graph, "nucleo-l4r5zi", optimize="flash", stream=True).arena_bytes
+    )
+
+
+def test_calls_make_several_rows_where_one_takes_too_many_instructions() -> None:
+    graph = int8(ARCHITECTURES["kws"](), samples=1)
+    key = make_plan(graph, "dsp").steps[1].layer.kernel.key
+    costs = Costs("", {key: {"call": 100.0, "constant": 10.0}})
+
+    def rows(reference: float) -> list[int]:
+        plan = make_plan(graph, "dsp", aim=Aim(slack=1.0, reference=reference, costs=costs))
+        return [step.layer.rows for step in plan.steps]
+
+    others = make_plan(graph, "dsp", aim=Aim(slack=1.0, reference=1e12, costs=costs))
+    assert {step.layer.rows for step in others.steps} == {1}
+    least = instructions([step.layer for step in others.steps], Aim(costs=costs))
+    assert set(rows(least)) == {1}
+    assert sorted(rows(least - 1))[-2:] == [1, 2]  # one layer, and no more rows than it takes
+    assert sorted(rows(least - 1500))[-2:] == [2, 2]
+    assert sorted(rows(0))[-4:] == [8] * 4

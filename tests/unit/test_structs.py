@@ -73,6 +73,17 @@ def test_a_struct_that_assembly_reads_stays() -> None:
     assert list(struct.stored(layer(7, 1, 0))) == ["size", "step", "zero", "table"]
 
 
+def test_rows_that_every_call_makes_are_a_constant() -> None:
+    layers = [layer(7, 1, 0), layer(9, 1, 0)]
+    text = make_struct("mk_copy_s8", HEADER, layers, {2}).specialize(HEADER)
+    assert (
+        "int8_t *out, MK_ARG int any) {\n    enum { rows = 2 }; /* in every call */\n    for (int i = 0; i < rows"
+        in text
+    )
+    text = make_struct("mk_copy_s8", HEADER, layers, {2, 1}).specialize(HEADER)
+    assert "int8_t *out, int rows) {\n    for" in text
+
+
 @pytest.mark.parametrize("name", sorted({f"{kernel.name}.h" for op in OPS.values() for kernel in op.kernels}))
 def test_kernels_can_be_specialized(name: str) -> None:
     """`p` is the kernel's own parameters."""

@@ -1,0 +1,69 @@
+"""How much decoders of packed weights do in one reading, beside their op's counts (ops/work.py).
+
+An entry of mk_sparse.h, by two bytes or one with an index; a byte of a mask (mk_bitmask.h) and its places up to the last one
+that is set; a value, by itself or by an index, and the bytes of indices (mk_codebook.h); a step of four values of mk_blocks.h;
+a decision, a number, a byte and a probability of mk_coded.h.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minikin.ops.coded import Coded, zigzag
+from minikin.ops.storage import BLOCK, GROUP, Packed
+from minikin.ops.work import Work
+
+
+def packed_work(form: str, packed: Packed, rows: np.ndarray) -> Work:
+    """Of weights [channels, inputs] in a form of storage.FORMS."""
+    channels, inputs = rows.shape
+    if form == "sparse":
+        two = packed["codebook"] is None
+        count = float(packed["counts"].sum())
+        return {"channel": channels, "entry": count * two, "index_entry": count * (not two)}
+    if form == "bitmask":
+        places = np.array([int(byte).bit_length() for byte in range(256)])
+        return {
+            "channel": channels,
+            "mask_byte": packed["mask"].size,
+            "place": float(places[packed["mask"]].sum()),
+            **_index_work(packed["codes"], int(np.count_nonzero(rows))),
+        }
+    if form == "nm":
+        step = 4 * BLOCK // packed["count"]
+        return {"channel": channels, "step": channels * (inputs // step), "rest": channels * (inputs % step)}
+    nibbles = packed["bits"] == 4
+    whole = channels // GROUP * GROUP * inputs
+    return {
+        "group": channels // GROUP,
+        "nibble": whole * nibbles,
+        "rest_index": rows.size - whole * nibbles if nibbles else 0,
+        **(_index_work(packed, rows.size) if not nibbles else {}),
+    }
+
+
+def _index_work(packed: Packed, count: float) -> Work:
+    """Of `count` values of struct mk_codebook."""
+    indexed = packed["codebook"] is not None
+    return {
+        "value": count * (not indexed),
+        "index": count * indexed,
+        "refill": packed["indices"].size * indexed,
+    }
+
+
+def coded_work(coded: Coded, rows: np.ndarray, bias: np.ndarray | None) -> Work:
+    """Of entropy-coded weights [channels, inputs]."""
+    flat = rows.reshape(-1)
+    at = np.flatnonzero(flat)
+    gaps = np.diff(np.concatenate([[-1], at, [flat.size]])) - 1
+    numbers = gaps if bias is None else np.concatenate([gaps, zigzag(np.asarray(bias, np.int64) >> coded.bias_shift)])
+    lengths = np.floor(np.log2(numbers + 1.0))
+    return {
+        "channel": coded.shape[0],
+        "value": at.size,
+        "number": numbers.size,
+        "decision": float(at.size * coded.bits + (2 * lengths + 1).sum()),
+        "byte": len(coded.data),
+        "probability": coded.decisions,
+    }

@@ -1,0 +1,34 @@
+"""What `--optimize` asks of a plan."""
+
+from __future__ import annotations
+
+import math
+
+from minikin.boards import Core
+from minikin.graph import Graph
+from minikin.plan.blocking import instructions
+from minikin.plan.costs import costs_of
+from minikin.plan.kernels import Aim
+from minikin.plan.layers import make_layers
+
+BALANCED = 1.13
+"""Instructions of a balanced build by those of one for speed: 15% more, less what predictions may be wrong by."""
+
+
+def make_aim(graph: Graph, core: Core, *, toolchain: str, optimize: str, storage: str | None = None) -> Aim:
+    """speed: the fewest instructions. ram: the least RAM, and of that the fewest instructions. flash: the fewest bytes of
+    weights, whatever they take. balanced: the least RAM, then the fewest bytes of weights, within BALANCED times the predicted
+    instructions of a build for speed. `storage` is a form of weights for all layers. Raises UnsupportedError.
+    """
+    costs = costs_of(core, toolchain, optimize)
+    if optimize == "speed":
+        return Aim(fast=True, slack=1.0, storage=storage, costs=costs)
+    if optimize == "ram":
+        return Aim(least_ram=storage is None, storage=storage, costs=costs)
+    if optimize == "flash":
+        return Aim(slack=math.inf, storage=storage, costs=costs)
+    fastest = make_aim(graph, core, toolchain=toolchain, optimize="speed")
+    if storage is not None or costs is None or fastest.costs is None:
+        return Aim(storage=storage, costs=costs)
+    reference = instructions(make_layers(graph, core.isa, fastest, whole=True)[0], fastest)
+    return Aim(slack=BALANCED, reference=reference, costs=costs)
