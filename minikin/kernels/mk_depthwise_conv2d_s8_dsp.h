@@ -12,13 +12,16 @@
  *
  *     y = saturate(((acc + bias) * mult >> 32) + addend >> 3)
  *
- * is the same as mk_requantize, plus the offset, for every sum that the channel can reach: see ops/fitting.py.
+ * is the same as mk_requantize, plus the offset, for every sum that the channel can reach: see ops/fitting.py. Where a layer
+ * has no such numbers (without an activation, as a rule), outputs have the exact form of mk_mat_s8.h: then a channel has
+ * its whole bias, and its s where the addend's upper byte was.
  */
 struct mk_depthwise_conv2d_s8_dsp {
     int32_t out_ch, out_w, stride_h, stride_w;
     int32_t zero;       /* what stands for an input outside the frame */
     int32_t columns;    /* of the widened rows: from the first column of the first window to the last of the last */
     int32_t first, end; /* those of them that lie in the frame */
+    int32_t exact, scale, offset; /* the form of the outputs */
     int32_t act_min, act_max;
     const int32_t *stream;
     int32_t *buffer; /* scratch: the columns of each pair of rows */
@@ -32,6 +35,9 @@ struct mk_dw3 {
     int32_t blocks;  /* 0: one row */
     int32_t out_ch, stride_w;
     int32_t odd;     /* of a row's pixels, those without a partner: 0 or 1 */
+#ifdef MK_DW3_EXACT
+    int32_t scale, offset;
+#endif
 };
 
 enum { MK_DW3_GROUP = 18, MK_DW3_COLUMN = 8 }; /* words */
@@ -39,22 +45,23 @@ enum { MK_DW3_GROUP = 18, MK_DW3_COLUMN = 8 }; /* words */
 #if MK_DSP
 
 /* Frame: 0 bias four times, 16 mult, 20 addend, 24 ends of both rows, 32 out_ch, 36 group, 40 buffer, 44 end, 48 bytes,
- * 52 blocks, 56 where w22 is, 60 channels left, 64 blocks left, 68 stride_w, 72 odd.
+ * 52 blocks, 56 where w22 is, 60 channels left, 64 blocks left, 68 stride_w, 72 odd; exact: 20 scale >> s, 76 scale, 80 offset.
  * r4-r6 (w0, w1) of each column of taps, r7-r9 (w1, w2); r0 inputs, r1 outputs, counted from the ends of their rows. */
-#define MK_DW3_ENTER                                                                                               \
-    "push {r4-r11, lr}\n sub sp, sp, #76\n ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7, r8}\n str r6, [sp, #32]\n"     \
+#define MK_DW3_ENTER(FRAME, MORE)                                                                                  \
+    "push {r4-r11, lr}\n sub sp, sp, #" FRAME "\n" MORE                                                            \
+    "ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7, r8}\n str r6, [sp, #32]\n"                                           \
     "strd r7, r8, [sp, #68]\n add.w r6, r1, #64\n mov.w r7, #4\n add.w r0, sp, #36\n"                              \
     "stmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n 2:\n"
 /* Then r2 bias, r11 mult, r10 addend. */
-#define MK_DW3_SETUP                                                                                               \
+#define MK_DW3_SETUP(NUMBERS)                                                                                      \
     "ldr.w r0, [sp, #36]\n ldmia.w r0!, {r2, r3, r11, r12}\n str r0, [sp, #36]\n ldr.w lr, [sp, #56]\n"            \
     "ldrsh r10, [lr], #2\n str.w lr, [sp, #56]\n"                                                                  \
     "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r3, r3, ror #8\n"                              \
     "pkhtb r7, r3, r4, asr #16\n lsl.w r3, r3, #16\n sxtb r2, r10\n lsl.w r2, r2, #16\n"                            \
-    "pkhtb r8, r3, r5, asr #16\n pkhtb r9, r2, r6, asr #16\n asr.w r2, r12, #8\n bfi r10, r12, #0, #8\n"
-#define MK_DW3_NEXT                                                                                                \
+    "pkhtb r8, r3, r5, asr #16\n pkhtb r9, r2, r6, asr #16\n" NUMBERS
+#define MK_DW3_NEXT(FRAME)                                                                                         \
     "ldrd r0, r2, [sp, #40]\n add.w r0, r0, #8\n add.w r2, r2, #1\n strd r0, r2, [sp, #40]\n"                      \
-    "ldr r0, [sp, #60]\n subs r0, r0, #1\n str r0, [sp, #60]\n bne.w 2b\n add sp, sp, #76\n pop {r4-r11, pc}\n"
+    "ldr r0, [sp, #60]\n subs r0, r0, #1\n str r0, [sp, #60]\n bne.w 2b\n add sp, sp, #" FRAME "\n pop {r4-r11, pc}\n"
 
 /* One column of taps, whose inputs are in r2 and r3, of an upper and a lower output. */
 #define MK_DW3_BOTH(upper, lower, w01, w12)                                                                        \
@@ -62,67 +69,114 @@ enum { MK_DW3_GROUP = 18, MK_DW3_COLUMN = 8 }; /* words */
     "smlatb " lower ", r2, " w01 ", " lower "\n smlad " lower ", r3, " w12 ", " lower "\n"
 #define MK_DW3_OUT(sum) "smmla " sum ", " sum ", r2, r3\n"
 #define MK_DW3_SAT(sum) "ssat " sum ", #8, " sum ", asr #3\n"
+#define MK_DW3_OUTS2 "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_SAT("r10") MK_DW3_SAT("r11")
+#define MK_DW3_OUTS4                                                                                               \
+    "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_OUT("r12") MK_DW3_OUT("lr")              \
+    MK_DW3_SAT("r10") MK_DW3_SAT("r11") MK_DW3_SAT("r12") MK_DW3_SAT("lr")
 
-MK_ASM void mk_dw3_pairs(MK_ARG const struct mk_dw3 *rows) {
-    __asm__(MK_DW3_ENTER MK_DW3_SETUP
-            "mov.w r3, r2\n strd r2, r3, [sp]\n strd r2, r3, [sp, #8]\n strd r11, r10, [sp, #16]\n"
-            "ldrd r0, r2, [sp, #40]\n ldrd r10, r11, [sp, #48]\n sub.w r3, r2, r10\n strd r2, r3, [sp, #24]\n"
-            "str.w r11, [sp, #64]\n"
-            /* a pair of rows: first the column without a partner */
-            "4: ldr r1, [sp, #48]\n ldr r2, [sp, #72]\n cmp r2, #0\n beq 3f\n"
-            "ldrd r10, r11, [sp]\n"
-            "ldrd r2, r3, [r0], #32\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")
-            "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8")
-            "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9")
-            "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_SAT("r10") MK_DW3_SAT("r11")
-            "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr r2, [sp, #32]\n"
-            "adds r1, r1, r2\n beq 5f\n"
-            "3: ldm.w sp, {r10, r11, r12, lr}\n"
-            "ldrd r2, r3, [r0], #64\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")
-            "ldrd r2, r3, [r0, #-32]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8") MK_DW3_BOTH("r12", "lr", "r4", "r7")
-            "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9") MK_DW3_BOTH("r12", "lr", "r5", "r8")
-            "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r12", "lr", "r6", "r9")
-            "ldrd r2, r3, [sp, #16]\n" MK_DW3_OUT("r10") MK_DW3_OUT("r11") MK_DW3_OUT("r12") MK_DW3_OUT("lr")
-            MK_DW3_SAT("r10") MK_DW3_SAT("r11") MK_DW3_SAT("r12") MK_DW3_SAT("lr")
-            "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr.w r10, [sp, #32]\n"
-            "adds.w r1, r1, r10\n strb.w r12, [r2, r1]\n strb.w lr, [r3, r1]\n adds.w r1, r1, r10\n bne 3b\n"
-            "5: ldr r1, [sp, #64]\n subs r1, r1, #1\n beq 6f\n str r1, [sp, #64]\n add.w r0, r0, #64\n"
-            "ldrd r2, r3, [sp, #24]\n ldr.w r10, [sp, #48]\n sub.w r2, r2, r10, lsl #1\n sub.w r3, r3, r10, lsl #1\n"
-            "strd r2, r3, [sp, #24]\n b 4b\n 6:\n" MK_DW3_NEXT);
+#define MK_DW3_PAIRS(FRAME, MORE, NUMBERS, OUTS2, OUTS4)                                                           \
+    MK_DW3_ENTER(FRAME, MORE) MK_DW3_SETUP(NUMBERS)                                                                \
+    "mov.w r3, r2\n strd r2, r3, [sp]\n strd r2, r3, [sp, #8]\n strd r11, r10, [sp, #16]\n"                        \
+    "ldrd r0, r2, [sp, #40]\n ldrd r10, r11, [sp, #48]\n sub.w r3, r2, r10\n strd r2, r3, [sp, #24]\n"             \
+    "str.w r11, [sp, #64]\n"                                                                                       \
+    "4: ldr r1, [sp, #48]\n ldr r2, [sp, #72]\n cmp r2, #0\n beq 3f\n"                                             \
+    "ldrd r10, r11, [sp]\n"                                                                                        \
+    "ldrd r2, r3, [r0], #32\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")                                               \
+    "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8")                                                    \
+    "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9")                                               \
+    OUTS2                                                                               \
+    "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr r2, [sp, #32]\n"                   \
+    "adds r1, r1, r2\n beq 5f\n"                                                                                   \
+    "3: ldm.w sp, {r10, r11, r12, lr}\n"                                                                           \
+    "ldrd r2, r3, [r0], #64\n" MK_DW3_BOTH("r10", "r11", "r4", "r7")                                               \
+    "ldrd r2, r3, [r0, #-32]\n" MK_DW3_BOTH("r10", "r11", "r5", "r8") MK_DW3_BOTH("r12", "lr", "r4", "r7")         \
+    "ldrd r2, r3, [r0]\n" MK_DW3_BOTH("r10", "r11", "r6", "r9") MK_DW3_BOTH("r12", "lr", "r5", "r8")               \
+    "ldrd r2, r3, [r0, #32]\n" MK_DW3_BOTH("r12", "lr", "r6", "r9")                                                \
+    OUTS4                                                                               \
+    "ldrd r2, r3, [sp, #24]\n strb.w r10, [r2, r1]\n strb.w r11, [r3, r1]\n ldr.w r10, [sp, #32]\n"                \
+    "adds.w r1, r1, r10\n strb.w r12, [r2, r1]\n strb.w lr, [r3, r1]\n adds.w r1, r1, r10\n bne 3b\n"              \
+    "5: ldr r1, [sp, #64]\n subs r1, r1, #1\n beq 6f\n str r1, [sp, #64]\n add.w r0, r0, #64\n"                    \
+    "ldrd r2, r3, [sp, #24]\n ldr.w r10, [sp, #48]\n sub.w r2, r2, r10, lsl #1\n sub.w r3, r3, r10, lsl #1\n"      \
+    "strd r2, r3, [sp, #24]\n b 4b\n 6:\n" MK_DW3_NEXT(FRAME)
+
+MK_ASM void mk_dw3_pairs_fitted(MK_ARG const struct mk_dw3 *rows) {
+    __asm__(MK_DW3_PAIRS("76", "", "asr.w r2, r12, #8\n bfi r10, r12, #0, #8\n", MK_DW3_OUTS2, MK_DW3_OUTS4));
 }
 
 /* Frame: 0 buffer, 4 bytes, 8 where w22 is, 12 end, 16 out_ch, 20 end of the group's records, 24 loop's address.
  * r4-r6 (w0, w1) of each column of taps, r7 (w21, w20), r8 w22; r9 records, r10 addend, r11 mult, r12 sum, lr bias. */
-#define MK_DW3_LINE(STEP, AT1, AT2)                                                                                \
+#define MK_DW3_LINE(STEP, AT1, AT2, OUT)                                                                                \
     "ldrd r2, r3, [r0], #" STEP "\n smlad r12, r2, r4, lr\n smlabt r12, r3, r7, r12\n"                             \
     "ldrd r2, r3, [r0, #" AT1 "]\n smlad r12, r2, r5, r12\n smlabb r12, r3, r7, r12\n"                             \
     "ldrd r2, r3, [r0, #" AT2 "]\n smlad r12, r2, r6, r12\n smlabb r12, r3, r8, r12\n"                             \
-    "smmla r12, r12, r11, r10\n" MK_DW3_SAT("r12") "ldrd r2, r3, [sp, #12]\n strb.w r12, [r2, r1]\n adds r1, r1, r3\n"
+    OUT "ldrd r2, r3, [sp, #12]\n strb.w r12, [r2, r1]\n adds r1, r1, r3\n"
 
-MK_ASM void mk_dw3_line(MK_ARG const struct mk_dw3 *row) {
-    __asm__("push {r4-r11, lr}\n sub sp, sp, #28\n ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n mov.w r9, r1\n"
-            "add.w r1, r1, #64\n sub.w r2, r2, #8\n sub.w r3, r3, #1\n strd r2, r4, [sp]\n strd r1, r3, [sp, #8]\n"
-            "strd r6, r1, [sp, #16]\n adr.w r0, 3f\n adr.w r1, 4f\n cmp r7, #1\n it ne\n movne r0, r1\n orr r0, r0, #1\n"
-            "str r0, [sp, #24]\n"
-            "2: ldm.w sp, {r0, r1, r8, lr}\n add.w r0, r0, #8\n ldrsh r10, [r8], #2\n add.w lr, lr, #1\n"
-            "stm.w sp, {r0, r1, r8, lr}\n ldmia.w r9!, {r2, r3, r11, r12}\n"
-            "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n sxtb.w r8, r10\n"
-            "asr.w lr, r12, #8\n bfi r10, r12, #0, #8\n ldr pc, [sp, #24]\n"
-            ".balign 4\n 3:\n" MK_DW3_LINE("32", "0", "32") "bne 3b\n b 5f\n"
-            ".balign 4\n 4:\n" MK_DW3_LINE("64", "-32", "0") "bne 4b\n"
-            "5: ldr r2, [sp, #20]\n cmp r9, r2\n bne 2b\n add sp, sp, #28\n pop {r4-r11, pc}\n");
+#define MK_DW3_ROW(FRAME, MORE, NUMBERS, OUT)                                                                      \
+    "push {r4-r11, lr}\n sub sp, sp, #" FRAME "\n" MORE "ldmia.w r0, {r1, r2, r3, r4, r5, r6, r7}\n mov.w r9, r1\n"  \
+    "add.w r1, r1, #64\n sub.w r2, r2, #8\n sub.w r3, r3, #1\n strd r2, r4, [sp]\n strd r1, r3, [sp, #8]\n"         \
+    "strd r6, r1, [sp, #16]\n adr.w r0, 3f\n adr.w r1, 4f\n cmp r7, #1\n it ne\n movne r0, r1\n orr r0, r0, #1\n"  \
+    "str r0, [sp, #24]\n"                                                                                          \
+    "2: ldm.w sp, {r0, r1, r8, lr}\n add.w r0, r0, #8\n ldrsh r10, [r8], #2\n add.w lr, lr, #1\n"                  \
+    "stm.w sp, {r0, r1, r8, lr}\n ldmia.w r9!, {r2, r3, r11, r12}\n"                                               \
+    "sxtb16 r4, r2\n sxtb16 r5, r2, ror #8\n sxtb16 r6, r3\n sxtb16 r7, r3, ror #8\n sxtb.w r8, r10\n"            \
+    NUMBERS "ldr pc, [sp, #24]\n"                                                                                  \
+    ".balign 4\n 3:\n" MK_DW3_LINE("32", "0", "32", OUT) "bne 3b\n b 5f\n"                                        \
+    ".balign 4\n 4:\n" MK_DW3_LINE("64", "-32", "0", OUT) "bne 4b\n"                                              \
+    "5: ldr r2, [sp, #20]\n cmp r9, r2\n bne 2b\n add sp, sp, #" FRAME "\n pop {r4-r11, pc}\n"
+
+MK_ASM void mk_dw3_line_fitted(MK_ARG const struct mk_dw3 *row) {
+    __asm__(MK_DW3_ROW("28", "", "asr.w lr, r12, #8\n bfi r10, r12, #0, #8\n",
+                       "smmla r12, r12, r11, r10\n" MK_DW3_SAT("r12")));
+}
+
+#ifdef MK_DW3_EXACT
+/* Outputs of the exact form: r2 mult or offset, r3 scale >> s. */
+#define MK_DW3_EXACT_HIGH(sum) "smmlar " sum ", " sum ", r2, " sum "\n"
+#define MK_DW3_EXACT_OUT(sum) "smmlar " sum ", " sum ", r3, r2\n"
+#define MK_DW3_EXACT_SAT(sum) "ssat " sum ", #8, " sum "\n"
+#define MK_DW3_EXACT_BOTH(sum0, sum1, MIDDLE)                                                                      \
+    MK_DW3_EXACT_HIGH(sum0) MK_DW3_EXACT_HIGH(sum1) MIDDLE MK_DW3_EXACT_OUT(sum0) MK_DW3_EXACT_OUT(sum1)            \
+    MK_DW3_EXACT_SAT(sum0) MK_DW3_EXACT_SAT(sum1)
+
+MK_ASM void mk_dw3_pairs_exact(MK_ARG const struct mk_dw3 *rows) {
+    __asm__(MK_DW3_PAIRS("84", "ldrd r4, r5, [r0, #32]\n strd r4, r5, [sp, #76]\n",
+                         "mov r2, r12\n ldr.w r12, [sp, #76]\n asr.w r10, r10, #8\n lsr.w r10, r12, r10\n",
+                         "ldrd r2, r3, [sp, #16]\n" MK_DW3_EXACT_BOTH("r10", "r11", "ldr r2, [sp, #80]\n"),
+                         "ldrd r2, r3, [sp, #16]\n" MK_DW3_EXACT_HIGH("r10") MK_DW3_EXACT_HIGH("r11")
+                         MK_DW3_EXACT_BOTH("r12", "lr", "ldr r2, [sp, #80]\n" MK_DW3_EXACT_OUT("r10") MK_DW3_EXACT_OUT("r11")
+                                           MK_DW3_EXACT_SAT("r10") MK_DW3_EXACT_SAT("r11"))));
+}
+
+/* Frame: 28 scale, 32 offset. */
+MK_ASM void mk_dw3_line_exact(MK_ARG const struct mk_dw3 *row) {
+    __asm__(MK_DW3_ROW("36", "ldrd r4, r5, [r0, #32]\n strd r4, r5, [sp, #28]\n",
+                       "mov lr, r12\n ldr.w r12, [sp, #28]\n asr.w r10, r10, #8\n lsr.w r10, r12, r10\n",
+                       "smmlar r12, r12, r11, r12\n ldr r2, [sp, #32]\n smmlar r12, r12, r10, r2\n"
+                       MK_DW3_EXACT_SAT("r12")));
+}
+#endif
+
+static inline void mk_dw3_outputs(const struct mk_dw3 *rows, int blocks, MK_ARG int exact) {
+#ifdef MK_DW3_EXACT
+    if (exact) {
+        (blocks ? mk_dw3_pairs_exact : mk_dw3_line_exact)(rows);
+        return;
+    }
+#endif
+    (blocks ? mk_dw3_pairs_fitted : mk_dw3_line_fitted)(rows);
 }
 
 #else
 
 /* One channel of an output from the words of its first column: an upper one, or a lower one. */
-static inline int8_t mk_dw3_output(const int32_t *group, int channel, const int32_t *at, int lower) {
-    const int32_t *record = group + 4 * channel;
+static inline int8_t mk_dw3_output(const struct mk_dw3 *rows, int channel, const int32_t *at, int lower,
+                                   int exact) {
+    const int32_t *group = rows->group, *record = group + 4 * channel;
     const uint32_t w = (uint32_t)record[0], u = (uint32_t)record[1], packed = (uint32_t)record[3];
     const uint32_t w01[3] = {mk_sxtb16(w), mk_sxtb16_ror8(w), mk_sxtb16(u)}, rest = mk_sxtb16_ror8(u);
     const int16_t last = (int16_t)((uint32_t)group[16 + channel / 2] >> 16 * (channel % 2));
     const int8_t w2[3] = {(int8_t)(rest >> 16), (int8_t)rest, (int8_t)last};
-    uint32_t acc = (uint32_t)((int32_t)packed >> 8);
+    uint32_t acc = exact ? packed : (uint32_t)((int32_t)packed >> 8);
     for (int k = 0; k < 3; ++k, at += MK_DW3_COLUMN) {
         const uint32_t v01 = (uint32_t)at[0], v23 = (uint32_t)at[1];
         if (lower) {
@@ -132,26 +186,30 @@ static inline int8_t mk_dw3_output(const int32_t *group, int channel, const int3
             acc = mk_smlad(v01, w01[k], acc) + (uint32_t)((int16_t)v23 * w2[k]);
         }
     }
+#ifdef MK_DW3_EXACT
+    if (exact) {
+        const int32_t high = (int32_t)acc + mk_smmulr((int32_t)acc, record[2]);
+        return (int8_t)mk_clamp(mk_smmulr(high, (int32_t)((uint32_t)rows->scale >> (last >> 8))) + rows->offset, -128, 127);
+    }
+#endif
     const int32_t addend = last - (int32_t)(last & 255) + (int32_t)(packed & 255);
     const int32_t high = (int32_t)((int64_t)(int32_t)acc * record[2] >> 32);
     return (int8_t)mk_clamp((high + addend) >> 3, -128, 127);
 }
 
-static void mk_dw3_channels(const struct mk_dw3 *rows, int lines) {
+static void mk_dw3_outputs(const struct mk_dw3 *rows, int blocks, int exact) {
+    const int lines = blocks ? 2 * blocks : 1;
     for (int channel = 0; channel < 4; ++channel) {
         const int32_t *block = rows->buffer + 2 * channel;
         for (int line = 0; line < lines; ++line) {
             const int32_t *at = block;
             int8_t *out = rows->end + channel + (1 - line) * rows->bytes;
             for (int32_t left = rows->bytes; left != 0; left += rows->out_ch, at += MK_DW3_COLUMN * rows->stride_w, out += rows->out_ch)
-                *out = mk_dw3_output(rows->group, channel, at, line & 1);
+                *out = mk_dw3_output(rows, channel, at, line & 1, exact);
             if (line & 1) block = at + 2 * MK_DW3_COLUMN;
         }
     }
 }
-
-static void mk_dw3_pairs(const struct mk_dw3 *rows) { mk_dw3_channels(rows, 2 * rows->blocks); }
-static void mk_dw3_line(const struct mk_dw3 *row) { mk_dw3_channels(row, 1); }
 
 #endif
 
@@ -211,7 +269,11 @@ MK_SHARED void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, i
 static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks) {
     const int out_ch = p->out_ch, bytes = p->out_w * out_ch, size = MK_DW3_COLUMN * p->columns, lower = blocks ? 3 : 2;
     int32_t *const first = p->buffer + MK_DW3_COLUMN * p->first;
-    struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, out_ch, p->stride_w, p->out_w & 1};
+    struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, out_ch, p->stride_w, p->out_w & 1,
+#ifdef MK_DW3_EXACT
+                          p->scale, p->offset,
+#endif
+    };
 #if MK_DSP
     const int in_bytes = (p->end - p->first) * out_ch;
     int border = in_bytes == 0;
@@ -231,7 +293,7 @@ static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t
             to += size, from += 2;
         }
         rows.end = out + bytes + channel;
-        (blocks ? mk_dw3_pairs : mk_dw3_line)(&rows);
+        mk_dw3_outputs(&rows, blocks, p->exact);
         if (channel == last) break;
         channel = mk_min(channel + 4, last);
     }

@@ -24,6 +24,7 @@ from minikin.ops.conv_dsp import (
     takes_conv,
     takes_conv_fitted,
     takes_depthwise,
+    takes_depthwise_fitted,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
 from minikin.ops.conv_x4 import CONV_X4
@@ -420,14 +421,17 @@ depthwise_conv2d = OpDef(
     pad=pad,
     kernels=(
         *DEPTHWISE_MVE,
-        Kernel(
-            name="mk_depthwise_conv2d_s8_dsp",
-            isa="dsp",
-            uses=("mk_dsp.h",),
-            when=takes_depthwise,
-            pack=pack_depthwise,
-            whole_rows=depthwise_rows,
-            scratch=depthwise_scratch,
+        *(
+            Kernel(
+                name="mk_depthwise_conv2d_s8_dsp",
+                isa="dsp",
+                uses=("mk_dsp.h", *exact),
+                when=takes_depthwise if exact else takes_depthwise_fitted,
+                pack=pack_depthwise,
+                whole_rows=depthwise_rows,
+                scratch=depthwise_scratch,
+            )
+            for exact in ((), ("mk_dw3_exact.h",))
         ),
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),

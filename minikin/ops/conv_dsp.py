@@ -11,6 +11,8 @@ from minikin.ops.fitting import FRACTION, find_steps, once_per_view, packed_chan
 from minikin.ops.opdef import Field, Scratch, activation_range
 from minikin.ops.packing import (
     GROUP,
+    are_exact,
+    exact_fields,
     is_symmetric,
     pack_stream,
     takes_exact,
@@ -96,13 +98,21 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def takes_depthwise_fitted(view: View) -> bool:
+    """The kernels of takes_depthwise whose outputs have fitted steps."""
+    return _is_depthwise_3x3(view) and fit_depthwise(view) is not None
+
+
 def takes_depthwise(view: View) -> bool:
-    """int8 with kernels of 3x3, one output channel for each of at least four, whose outputs have fitted steps."""
+    """int8 with kernels of 3x3, one output channel for each of at least four, and outputs of the exact form."""
+    return _is_depthwise_3x3(view) and are_exact(view, packed_channels(view, depthwise_weights(view)))
+
+
+def _is_depthwise_3x3(view: View) -> bool:
     if not is_symmetric(view) or view.x.shape[3] != view.y.shape[3] or view.y.shape[3] < GROUP:
         return False
     geometry = conv_window(view)
-    shape_fits = geometry.kernel == (3, 3) and geometry.dilation == (1, 1) and geometry.stride[1] in (1, 2)
-    return shape_fits and fit_depthwise(view) is not None
+    return geometry.kernel == (3, 3) and geometry.dilation == (1, 1) and geometry.stride[1] in (1, 2)
 
 
 def depthwise_weights(view: View) -> np.ndarray:
@@ -134,6 +144,8 @@ def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
         "columns": columns,
         "first": min(first, columns),
         "end": min(first + view.x.shape[2], columns),
+        "exact": int(fit_depthwise(view) is None),
+        **exact_fields(view, packed_channels(view, depthwise_weights(view))),
         "act_min": lo,
         "act_max": hi,
         "stream": depthwise_stream(view),
@@ -174,15 +186,18 @@ def fit_depthwise(view: View) -> FittedDepthwise | None:
 def depthwise_stream(view: View) -> np.ndarray:
     """The words that mk_depthwise_conv2d_s8_dsp reads, by groups of four channels; the last may overlap the one before."""
     fitted = fit_depthwise(view)
-    assert fitted is not None
-    count = len(fitted.weights)
+    if fitted:
+        w, mult, lasts = fitted.weights, fitted.mult, fitted.addend >> 8
+        packed = (fitted.bias << 8) + (fitted.addend & 255)
+    else:
+        channels = packed_channels(view, depthwise_weights(view))
+        w, mult, packed, lasts = channels.weights, 2 * channels.mult, channels.bias, channels.shift
+    w = w.astype(np.int8)
     words = []
-    for start in [*range(0, count - GROUP, GROUP), count - GROUP]:
+    for start in [*range(0, len(w) - GROUP, GROUP), len(w) - GROUP]:
         own = slice(start, start + GROUP)
-        w = fitted.weights[own].astype(np.int8)
-        taps = np.ascontiguousarray(w[:, [0, 1, 3, 4, 2, 7, 5, 6]]).view("<i4")
-        bias, addend = fitted.bias[own], fitted.addend[own]
-        numbers = np.stack([fitted.mult[own], (bias << 8) + (addend & 255)], axis=1)
-        last = (w[:, 8].astype(np.int64) & 255) + (addend >> 8 << 8)
-        words += [np.concatenate([taps, numbers], axis=1).reshape(-1), last.astype("<i2").view("<i4")]
+        taps = np.ascontiguousarray(w[own][:, [0, 1, 3, 4, 2, 7, 5, 6]]).view("<i4")
+        last = (w[own, 8].astype(np.int64) & 255) + (lasts[own] << 8)
+        channel = np.concatenate([taps, mult[own, None], packed[own, None]], axis=1)
+        words += [channel.reshape(-1), last.astype("<i2").view("<i4")]
     return (np.concatenate(words).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

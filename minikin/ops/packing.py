@@ -81,9 +81,20 @@ def takes_fitted(view: View, weights: np.ndarray) -> bool:
 def takes_exact(view: View, weights: np.ndarray) -> bool:
     """The proofs of mk_mat_s8.h hold for `weights` [channels, inputs] and outputs of the exact form."""
     channels = grouped_channels(view, weights)
-    if not fits_stream(channels) or (channels.shift < 1).any():
-        return False
-    return not _has_ties(view) or _tie_bits(channels) is not None
+    return fits_stream(channels) and are_exact(view, channels)
+
+
+def are_exact(view: View, channels: PackedChannels) -> bool:
+    """Whether outputs of the exact form of mk_mat_s8.h are those of the layer."""
+    shifts = channels.exact and bool((channels.shift >= 1).all())
+    return shifts and (not _has_ties(view) or _tie_bits(channels) is not None)
+
+
+def exact_fields(view: View, channels: PackedChannels) -> dict[str, Field]:
+    return {
+        "scale": INT32_MIN + (1 << (_tie_bits(channels) or TIE_BITS)),
+        "offset": quant_of(view.y).zero_point,
+    }
 
 
 def _has_ties(view: View) -> bool:
@@ -147,8 +158,7 @@ def pack_stream(view: View, weights: np.ndarray) -> dict[str, Field]:
         "out_ch": len(weights),
         "quads": quads,
         "whole_words": len(weights) // GROUP * stream.shape[1],
-        "scale": INT32_MIN + (1 << (_tie_bits(channels) or TIE_BITS)),
-        "offset": quant_of(view.y).zero_point,
+        **exact_fields(view, channels),
         "form": FITTED if fitted else EXACT,
         "act_min": lo,
         "act_max": hi,

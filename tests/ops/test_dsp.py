@@ -101,7 +101,7 @@ def random_layer(op: str, seed: int) -> Graph:
     }
     units = size(1, 10) if op == "conv2d" else c
     shape, axis = ((units, *kernel, c), 0) if op == "conv2d" else ((1, *kernel, c), 3)
-    attrs = Conv2dAttrs(**values) if op == "conv2d" else DepthwiseConv2dAttrs(**{**values, "activation": "relu"})
+    attrs = Conv2dAttrs(**values) if op == "conv2d" else DepthwiseConv2dAttrs(**values)
     return layer(op, attrs, (1, h, w, c), [weights(rng, shape, axis, units), bias(rng, units)], rng)
 
 
