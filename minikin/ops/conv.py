@@ -27,7 +27,7 @@ from minikin.ops.conv_dsp import (
     takes_depthwise_fitted,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
-from minikin.ops.conv_x4 import CONV_X4
+from minikin.ops.conv_x4 import CONV_X4, DEPTHWISE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import (
     Case,
@@ -421,6 +421,7 @@ depthwise_conv2d = OpDef(
     pad=pad,
     kernels=(
         *DEPTHWISE_MVE,
+        *DEPTHWISE_X4,
         *(
             Kernel(
                 name="mk_depthwise_conv2d_s8_dsp",

@@ -1,6 +1,8 @@
-"""What the kernels of conv2d and dense for RISC-V and Cortex-M0+ ask of the compiler (kernels/mk_mat_x4.h)."""
+"""What the kernels for RISC-V and Cortex-M0+ ask of the compiler: those of conv2d, depthwise_conv2d and dense."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,14 +12,16 @@ from minikin.ops.conv_mve import (
     conv_columns,
     conv_rows,
     copied_pixels,
+    depthwise_columns,
     output_fields,
     padded_to,
     takes_conv,
     takes_dense,
     window_weights,
 )
-from minikin.ops.opdef import Field, Kernel, Scratch
-from minikin.ops.packing import PackedChannels, packed_channels
+from minikin.ops.fitting_floor import fit_floor
+from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
+from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
 
@@ -63,6 +67,67 @@ def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The numbers of mk_out_x4.h, by channel; `low` is 0 where outputs are not fitted."""
+
+    low: int
+    weights: np.ndarray
+    bias: np.ndarray
+    mult: np.ndarray
+    addend: np.ndarray
+    shift: np.ndarray
+
+
+def outputs_of(view: View, weights: np.ndarray) -> Outputs:
+    """Of a layer with `weights` [channels, inputs]."""
+    channels = packed_channels(view, weights)
+    fitted = fit_floor(view, channels)
+    if fitted:
+        return Outputs(fitted.low, channels.weights, fitted.bias, fitted.mult, fitted.addend, fitted.shift)
+    offset = np.full(len(weights), quant_of(view.y).zero_point)
+    return Outputs(0, channels.weights, channels.bias, channels.mult, offset, channels.shift + 1)
+
+
+def depthwise_weights(view: View) -> np.ndarray:
+    """[channels, taps], taps column by column."""
+    return np.asarray(weights_of(view).data)[0].transpose(2, 1, 0).reshape(weights_of(view).shape[3], -1)
+
+
+def takes_depthwise(view: View) -> bool:
+    """int8 without columns left out, with output multipliers below a half."""
+    geometry = conv_window(view)
+    if not is_symmetric(view) or (geometry.dilation[1] > 1 and geometry.kernel[1] > 1):
+        return False
+    return packed_channels(view, depthwise_weights(view)).exact
+
+
+def depthwise_scratch(view: View, rows: int) -> int:
+    """A channel's columns as words."""
+    return 4 * depthwise_columns(view) * conv_window(view).kernel[0]
+
+
+def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    kept = ("in_w", "in_ch", "out_w", "kernel_h", "stride_h", "stride_w", "pad_left", "dilation_h")
+    outputs = outputs_of(view, depthwise_weights(view))
+    lo, hi = activation_range(view, view.attrs.activation)
+    codes = padded_to(np.concatenate([outputs.shift[:, None], outputs.weights], axis=1), 4, 1).astype(np.int8)
+    numbers = np.stack([outputs.bias, outputs.mult, outputs.addend], axis=1).astype(np.int32)
+    return {
+        **{name: fields[name] for name in kept},
+        "out_ch": view.y.shape[3],
+        "multiplier": view.y.shape[3] // view.x.shape[3],
+        "taps": conv_window(view).taps,
+        "zero": quant_of(view.x).zero_point,
+        "columns": depthwise_columns(view),
+        "low": outputs.low,
+        "act_min": lo,
+        "act_max": hi,
+        "stream": np.concatenate([numbers, np.ascontiguousarray(codes).view("<i4")], axis=1).reshape(-1),
+        "buffer": Scratch("int32_t"),
+    }
+
+
 CONV_X4 = tuple(
     Kernel(
         name="mk_conv2d_s8_x4",
@@ -72,6 +137,17 @@ CONV_X4 = tuple(
         pack=pack_conv,
         scratch=conv_scratch,
         whole_rows=conv_rows,
+    )
+    for isa in ("rv", "v6m")
+)
+DEPTHWISE_X4 = tuple(
+    Kernel(
+        name="mk_depthwise_conv2d_s8_x4",
+        isa=isa,
+        uses=("mk_out_x4.h",),
+        when=takes_depthwise,
+        pack=pack_depthwise,
+        scratch=depthwise_scratch,
     )
     for isa in ("rv", "v6m")
 )

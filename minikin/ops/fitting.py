@@ -140,8 +140,7 @@ def find_steps(view: View, channels: PackedChannels) -> Steps | None:
     least, greatest = (end[:, None] for end in reach(channels.weights, np.zeros_like(channels.bias)))
     bias, mult, shift = (values[:, None] for values in (channels.bias, channels.mult, channels.shift))
     codes = np.arange(bounds[0] + 1, bounds[1] + 1)
-    rounded = (2 * (codes - offset) - 1) << shift  # after the first rounding; halves below zero go away from it
-    rises = -(-(((rounded + (rounded < 0)) << 31) - (1 << 30)) // mult) - bias
+    rises = find_rises(channels, codes - offset)
     at = np.where(rises <= least, least, np.where(rises > greatest, FAR, rises))
     before = np.where(rises <= least, -FAR, np.where(rises > greatest, greatest, rises - 1))
     nominal = np.round(mult * 2.0 ** (FRACTION - shift)).astype(np.int64)
@@ -155,6 +154,13 @@ def find_steps(view: View, channels: PackedChannels) -> Steps | None:
     sums = np.clip(np.concatenate([rises, rises - 1, least, greatest], axis=1), least, greatest)
     outputs = np.clip(requantize(sums + bias, mult, -shift - 1) + offset, *bounds)
     return Steps(slope, low, high, sums, outputs)
+
+
+def find_rises(channels: PackedChannels, steps: np.ndarray) -> np.ndarray:
+    """The first sum, without bias, whose output before the offset is `steps` or more: [channels, steps]."""
+    bias, mult, shift = (values[:, None] for values in (channels.bias, channels.mult, channels.shift))
+    rounded = (2 * steps - 1) << shift  # after the first rounding; halves below zero go away from it
+    return -(-(((rounded + (rounded < 0)) << 31) - (1 << 30)) // mult) - bias
 
 
 def _whole_in(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

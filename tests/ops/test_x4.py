@@ -19,7 +19,8 @@ from minikin.vboard.verify import verify
 def test_x4_equals_integers(board: str, toolchain: str) -> None:
     if toolchain == "gcc" and shutil.which(get_board(board).core.gcc) is None:
         pytest.skip(f"{get_board(board).core.gcc} is not installed")
-    layers = [make(op, seed) for op in ("conv2d", "dense") for make in (random_layer, wide_layer) for seed in range(10)]
+    ops = ("conv2d", "depthwise_conv2d", "dense")
+    layers = [make(op, seed) for op in ops for make in (random_layer, wide_layer) for seed in range(10)]
     graph = union("layers", layers)
     build = compile(graph, board, optimize="speed", toolchain=toolchain)
     own = {kernel.name for op in OPS.values() for kernel in op.kernels if kernel.isa == get_board(board).core.isa}
