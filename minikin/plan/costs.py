@@ -35,7 +35,7 @@ class Costs:
 
     def layer(self, kernel: Kernel, view: View, rows: int) -> float | None:
         """All calls of a kernel for a node, `rows` output rows each, as if its tensors lay in one piece."""
-        return self.instructions(kernel.key, layer_work(view, rows, view.y.frame.rows))
+        return self.instructions(kernel.key, layer_work(kernel, view, rows, view.y.frame.rows))
 
 
 def costs_of(core: Core, toolchain: str, optimize: str) -> Costs | None:
@@ -49,8 +49,8 @@ def fitted_core(core: Core) -> str:
     return f"{core.family} {core.isa}"
 
 
-def layer_work(view: View, rows: int, made: int) -> Work:
-    rule = get_op(view.node.op).work or element_work
+def layer_work(kernel: Kernel, view: View, rows: int, made: int) -> Work:
+    rule = kernel.work or get_op(view.node.op).work or element_work
     return rule(view, max(min(rows, made), 1), max(made, 1))
 
 

@@ -32,7 +32,7 @@ def predict(plan: Plan) -> float | None:
 
 def step_work(plan: Plan, step: Step) -> Work:
     """A layer's counts, with the rows that are made, and with the pointers that come from tables of rows."""
-    work = layer_work(step.layer.view, step.layer.rows, step.rows_made)
+    work = layer_work(step.layer.kernel, step.layer.view, step.layer.rows, step.rows_made)
     names = [tensor.name for tensor in step.layer.inputs if not tensor.is_constant]
     scattered = sum(not plan.slot(name).contiguous for name in names) / max(len(names), 1)
     written = not plan.slot(step.layer.view.y.name).contiguous

@@ -29,18 +29,33 @@ def test_every_op_has_work(op, case) -> None:
     view = graph.view(graph.nodes[0])
     height = view.y.frame.rows
     for rows in (1, 2, height):
-        work = layer_work(view, rows, height)
+        work = layer_work(op.kernel(view), view, rows, height)
         assert all(count >= 0 for count in work.values())
         assert work["call"] > 0
 
 
 def test_counts_of_a_convolution() -> None:
     graph = pointwise()
-    work = layer_work(graph.view(graph.nodes[0]), 1, 8)
+    view = graph.view(graph.nodes[0])
+    kernel = get_op(view.node.op).kernel(view)
+    work = layer_work(kernel, view, 1, 8)
     assert (work["call"], work["pixel"], work["pair_block"], work["single_block"]) == (8, 40, 16 * 3, 8 * 3)
     assert work["pair_block_mac"] == 16 * 3 * 4
-    both = layer_work(graph.view(graph.nodes[0]), 2, 8)
+    both = layer_work(kernel, view, 2, 8)
     assert (both["call"], both["pair_block"], both["single_block"]) == (4, 20 * 3, 0)
+
+
+def test_counts_of_a_kernel_of_its_own() -> None:
+    """5x5 with 'same' padding on 8x6: per group two pairs of rows and the last one by itself, 13 pairs of taps a pixel."""
+    net = Net("depthwise", (1, 8, 6, 12), 0)
+    net.depthwise((5, 5))
+    graph = int8(net.graph())
+    view = graph.view(graph.nodes[0])
+    kernel = get_op("depthwise_conv2d").kernel(view, "dsp")
+    work = layer_work(kernel, view, 1, 8)
+    assert kernel.name == "mk_depthwise_conv2d_s8_taps_dsp"
+    assert (work["call"], work["table_pair"], work["pixel_pair"]) == (8, 8 * 3 * 13, 48 * 3 * 13)
+    assert (work["column_group"], work["padding"]) == (8 * 3 * (6 + 6 + 8), 8 * (4 + 4 + 0))
 
 
 def test_forms_of_weights_are_chosen_by_fitted_costs() -> None:
