@@ -94,7 +94,7 @@ def add_layer(net: Net, rng: np.random.Generator, pick: Any) -> None:
     elif kind < 0.5:
         net.conv(pick(4, 8, 10, 16, 24, 32, 48, 64, 96, 128), (1, 1), pick(1, 1, 1, 1, 2), activation)
     elif kind < 0.85:
-        net.depthwise(pick((3, 3), (3, 3), (3, 3), (3, 3), (3, 3), (3, 3), (5, 5), (5, 1)), stride)
+        net.depthwise(pick((3, 3), (3, 3), (3, 3), (3, 3), (3, 3), (3, 3), (5, 5), (5, 1)), stride, activation)
     elif kind < 0.92:
         before = net.x
         net.conv(channels, pick((1, 1), (3, 3)), 1, "none")

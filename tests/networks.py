@@ -60,10 +60,10 @@ class Net:
         attrs = Conv2dAttrs(stride=(stride, stride), padding=padding, activation=activation)
         return self.add("conv2d", attrs, weight, self.bias(filters), x=x)
 
-    def depthwise(self, kernel: tuple[int, int], stride: int = 1) -> str:
+    def depthwise(self, kernel: tuple[int, int], stride: int = 1, activation: str = "relu") -> str:
         h, w, c = self.shapes[self.x][1:]
         attrs = DepthwiseConv2dAttrs(
-            stride=(stride, stride), padding=same_padding((h, w), kernel, (stride, stride)), activation="relu"
+            stride=(stride, stride), padding=same_padding((h, w), kernel, (stride, stride)), activation=activation
         )
         return self.add("depthwise_conv2d", attrs, self.weight((1, *kernel, c), kernel[0] * kernel[1]), self.bias(c))
 

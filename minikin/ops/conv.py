@@ -27,6 +27,7 @@ from minikin.ops.conv_dsp import (
     takes_depthwise_fitted,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
+from minikin.ops.conv_taps import DEPTHWISE_TAPS
 from minikin.ops.conv_x4 import CONV_X4, DEPTHWISE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import (
@@ -434,6 +435,7 @@ depthwise_conv2d = OpDef(
             )
             for exact in ((), ("mk_dw3_exact.h",))
         ),
+        *DEPTHWISE_TAPS,
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         Kernel(name="mk_depthwise_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_depthwise_f32),
@@ -457,6 +459,12 @@ depthwise_conv2d = OpDef(
         depthwise_case("relu_n1_to_1", (1, 4, 4, 3), (1, 3, 3, 3), activation="relu_n1_to_1"),
         depthwise_case("one", (1, 1, 1, 1), (1, 1, 1, 1)),
         depthwise_case("17_channels_relu6", (1, 5, 6, 17), (1, 3, 3, 17), padding=(1, 1, 1, 1), activation="relu6"),
+        depthwise_case("5x5_same", (1, 9, 7, 8), (1, 5, 5, 8), padding=(2, 2, 2, 2)),
+        depthwise_case(
+            "5x5_stride2", (1, 9, 8, 6), (1, 5, 5, 6), stride=(2, 2), padding=(1, 2, 1, 2), activation="relu"
+        ),
+        depthwise_case("4x6_dilated", (1, 11, 17, 5), (1, 4, 6, 5), dilation=(2, 3), padding=(2, 1, 4, 5)),
+        depthwise_case("1x19", (1, 2, 24, 4), (1, 1, 19, 4), padding=(0, 0, 9, 9), activation="relu6"),
         depthwise_case("8_channels_no_bias", (1, 7, 6, 8), (1, 3, 2, 8), dilation=(2, 2), bias=False),
     ),
 )

@@ -51,8 +51,8 @@ class Kernel:
     that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
     headers that it shares with other kernels; one that is `fast` takes flash or scratch memory for speed. `storage` is the
     form in which it reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel,
-    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set), `work` what it
-    counts beside OpDef.work, of which it is given the counts. A frame kernel
+    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set), `work` its counts
+    of loops (view, rows a call, rows made, counts of OpDef.work), where OpDef.work's alone do not fit. A frame kernel
     (OpDef.rows gives None) computes a whole tensor:
 
         void NAME(const struct STRUCT *p, const T *in, [const T *in1,] T *out, [T *out1])
@@ -76,7 +76,7 @@ class Kernel:
     storage: str = "dense"
     code_bytes: int = 0
     instructions: Callable[[View], float] | None = None
-    work: Callable[[View, dict[str, float]], dict[str, float]] = lambda view, work: {}
+    work: Callable[[View, int, int, dict[str, float]], dict[str, float]] | None = None
 
     @property
     def struct(self) -> str:

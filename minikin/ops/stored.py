@@ -76,10 +76,13 @@ def conv_instructions(form: str, per_mac: float = PER_MAC["c"]) -> Callable[[Vie
     return instructions
 
 
-def form_work(form: str) -> Callable[[View, Work], Work]:
+def form_work(form: str) -> Callable[[View, int, int, Work], Work]:
     """Counts of a form's decoder: it reads all weights once for each frame, call or pixel (see EXPANDED)."""
 
-    def work(view: View, counts: Work) -> Work:
+    def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
+        return counts | decoder(view, counts)
+
+    def decoder(view: View, counts: Work) -> Work:
         rows, bias = rows_of(view), view.input(2)
         if form == "coded":
             own = coded_work(coded_of(view), rows, None if bias is None else bias.data)

@@ -31,11 +31,11 @@ def element_work(view: View, rows: int, made: int) -> Work:
         "input": view.x.size,
         "channel": view.x.shape[-1] if view.x.shape else 1,
         "operand": sum(t.size for t in view.inputs[1:] if t is not None),
-        **_bound_work(view, elements),
+        **bound_work(view, elements),
     }
 
 
-def _bound_work(view: View, outputs: float) -> Work:
+def bound_work(view: View, outputs: float) -> Work:
     """Outputs whose activation has a lower bound, an upper one, any; and those that may lie below the zero point."""
     activation = getattr(view.attrs, "activation", "none")
     if view.y.dtype != "int8" or activation not in FLOAT_RANGES:
@@ -56,7 +56,7 @@ def dense_work(view: View, rows: int, made: int) -> Work:
     units, features = weights.shape
     batch = view.x.size // features
     work = _product_work(batch, units, features, view.x.dtype == "float32")
-    return {"call": 1.0, "batch": batch, **work, **_bound_work(view, batch * units)}
+    return {"call": 1.0, "batch": batch, **work, **bound_work(view, batch * units)}
 
 
 def _product_work(pixels: float, channels: int, inputs: int, is_float: bool) -> Work:

@@ -52,8 +52,9 @@ def fitted_core(core: Core) -> str:
 def layer_work(kernel: Kernel, view: View, rows: int, made: int) -> Work:
     """The counts of a layer of which `made` rows are made, `rows` in a call."""
     rule = get_op(view.node.op).work or element_work
-    work = rule(view, max(min(rows, made), 1), max(made, 1))
-    return work | kernel.work(view, work)
+    rows, made = max(min(rows, made), 1), max(made, 1)
+    work = rule(view, rows, made)
+    return kernel.work(view, rows, made, work) if kernel.work else work
 
 
 @cache

@@ -85,7 +85,8 @@ def random_layer(op: str, seed: int) -> Graph:
     if op == "add":
         return layer(op, BinaryAttrs(act), (1, size(1, 3), size(1, 4), size(1, 5)), [], rng)
     h, w, c = size(1, 6), size(1, 9), size(1, 9)
-    kernel = (3, 3) if rng.random() < 0.6 else (size(1, 4), size(1, 4))
+    most = 4 if op == "conv2d" else 7
+    kernel = (3, 3) if rng.random() < 0.6 else (size(1, most), size(1, most))
     dilation = (1, 1) if rng.random() < 0.8 else (size(1, 2), size(1, 2))
     needed = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     pads = [size(0, 2) for _ in range(4)]

@@ -45,6 +45,19 @@ def test_counts_of_a_convolution() -> None:
     assert (both["call"], both["pair_block"], both["single_block"]) == (4, 20 * 3, 0)
 
 
+def test_counts_of_a_kernel_of_its_own() -> None:
+    """5x5 with 'same' padding on 8x6: per group two pairs of rows and the last one by itself, 13 pairs of taps a pixel."""
+    net = Net("depthwise", (1, 8, 6, 12), 0)
+    net.depthwise((5, 5))
+    graph = int8(net.graph())
+    view = graph.view(graph.nodes[0])
+    kernel = get_op("depthwise_conv2d").kernel(view, "dsp")
+    work = layer_work(kernel, view, 1, 8)
+    assert kernel.name == "mk_depthwise_conv2d_s8_taps_dsp"
+    assert (work["call"], work["table_pair"], work["pixel_pair"]) == (8, 8 * 3 * 13, 48 * 3 * 13)
+    assert (work["column_group"], work["padding"]) == (8 * 3 * (6 + 6 + 8), 8 * (4 + 4 + 0))
+
+
 def test_forms_of_weights_are_chosen_by_fitted_costs() -> None:
     net = Net("clustered", (1, 64), 0)
     net.dense(32)
