@@ -38,13 +38,20 @@ def compress(
     finetune: Annotated[int, typer.Option("--finetune", min=0, help="Epochs of training in every step.")] = 0,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the training.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Of the training.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option("--loss", help="cross_entropy, binary, mse or reconstruction; by the data if not given."),
+    ] = None,
     board: Annotated[str | None, typer.Option("--board", "-b", help="Measure every step on this board.")] = None,
     toolchain: Annotated[ToolchainName, typer.Option("--toolchain", help="The C compiler.")] = ToolchainName.zig,
     optimize: Annotated[
         Optimize, typer.Option("--optimize", help="What the measured build saves.")
     ] = Optimize.balanced,
     max_drop: Annotated[
-        float | None, typer.Option("--max-drop", help="Write nothing where accuracy falls by more points.")
+        float | None,
+        typer.Option(
+            "--max-drop", help="Write nothing where accuracy falls by more points, or the RMSE rises by more percent."
+        ),
     ] = None,
     sweep: Annotated[str | None, typer.Option("--sweep", help="Sparsities to try: 0,0.5,0.75,0.9.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the sweep into this .svg or .html.")] = None,
@@ -62,7 +69,7 @@ def compress(
     from minikin.data import load_dataset
 
     short = {"prune": prune, "cluster": cluster, "quantize": quantize and quantize.value}
-    training = {"epochs": finetune, "learning_rate": learning_rate, "batch_size": batch_size}
+    training = {"epochs": finetune, "learning_rate": learning_rate, "batch_size": batch_size, "loss": loss}
     training = {name: value for name, value in training.items() if value is not None}
     chosen: Any = None
     if sweep is not None:
@@ -94,7 +101,7 @@ def compress(
     show(result, as_json, **result.to_json(), files=[str(path) for path in files])
     if not kept:
         err.print(
-            f"minikin: accuracy falls by {result.drop:.2f} points, more than --max-drop {max_drop:g}, so nothing is written: "
+            f"minikin: {result.loss_text}, more than --max-drop {max_drop:g}, so nothing is written: "
             f"train longer, or prune and cluster less",
             soft_wrap=True,
         )
@@ -123,12 +130,13 @@ def _recipe(path: Path | None, short: dict[str, Any], pattern: str, training: di
         steps = [{"do": "finetune", **training}]
     if not steps:
         raise UsageError("there is nothing to do: give --recipe, or some of --prune, --cluster, --quantize, --finetune")
-    return parse_recipe({"seed": seed, "step": steps}, "the options")
+    shared = {"loss": training["loss"]} if "loss" in training else {}
+    return parse_recipe({"seed": seed, "training": shared, "step": steps}, "the options")
 
 
 def _sweep_steps(text: str, pattern: str, weights: str | None, training: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `minikin.compress.sweep.sweep` that the options stand for."""
-    from minikin.compress.recipe import parse_recipe
+    from minikin.compress.recipe import Training, parse_recipe
 
     try:
         sparsities = [float(part) for part in text.split(",")]
@@ -137,7 +145,8 @@ def _sweep_steps(text: str, pattern: str, weights: str | None, training: dict[st
     prune = {"do": "prune", "sparsity": 0.5, "pattern": pattern, **training}
     quantize = {"do": "quantize", "weights": weights or "int8"}
     steps = parse_recipe({"step": [prune, quantize]}, "the options").steps
-    return {"sparsities": sparsities, "prune": steps[0], "quantize": steps[1]}
+    shared = Training(loss=training.get("loss"))
+    return {"sparsities": sparsities, "prune": steps[0], "quantize": steps[1], "training": shared}
 
 
 def _refuse_beside_sweep(**options: Any) -> None:

@@ -1,4 +1,4 @@
-"""How many samples a graph gets right: floats by eval_float, integers by eval_int, many samples at once."""
+"""How many samples a graph gets right, or how far off it is; floats by eval_float, integers by eval_int, many at once."""
 
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ def top_k(
         return (float(np.mean(chosen == (y.reshape(-1) > 0.5))),) * len(k)
     order = np.argsort(-outputs, axis=1, kind="stable")
     return tuple(float(np.mean((order[:, :n] == y.reshape(-1, 1)).any(axis=1))) for n in k)
+
+
+def rmse(graph: Graph, x: np.ndarray, targets: np.ndarray) -> float:
+    """Root of the mean squared difference between outputs and targets [count, ...], in the targets' unit."""
+    error = outputs_of(graph, x) - targets.reshape(len(x), -1)
+    return float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
 
 
 def _batches(graph: Graph, x: np.ndarray) -> Iterator[tuple[Graph, np.ndarray]]:

@@ -58,6 +58,7 @@ class Training(Part):
     schedule: str | None = None
     warmup_epochs: int | None = Field(default=None, ge=0)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    loss: Literal["cross_entropy", "binary", "mse", "reconstruction"] | None = None
     augment: tuple[str, ...] | None = None
     keep: Literal["best", "last"] | None = None
     teacher: Literal["baseline"] | None = None

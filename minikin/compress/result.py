@@ -34,8 +34,9 @@ class Measures:
 class Row:
     """The network after a step; the first row is before all of them.
 
-    Accuracies are fractions, of floats where the graph is float, of the exact integers where it is int8; None for data
-    without classes. `test` is read for the first and the last row only. `nonzero` counts the weights and biases that are not 0
+    Accuracies are fractions, of floats where the graph is float, of the exact integers where it is int8. A network that
+    gives values has the root of their mean squared error instead, in the targets' unit. `test` is read for the first
+    and the last row only. `nonzero` counts the weights and biases that are not 0
     among `parameters`; `distinct` is the most values that a layer's weights take; `file_bytes` is the .tflite's size.
     """
 
@@ -49,6 +50,8 @@ class Row:
     test_accuracy: float | None = None
     test_top5: float | None = None
     measures: Measures | None = None
+    validation_rmse: float | None = None
+    test_rmse: float | None = None
 
     @property
     def sparsity(self) -> float:
@@ -66,11 +69,28 @@ class Result(Displayed):
 
     @property
     def drop(self) -> float:
-        """Points of test accuracy lost (validation where there is no test part); negative where it gained."""
+        """What the test part lost (the validation part, where there is no other); negative where it gained.
+
+        Points of accuracy; of a network that gives values, percent by which the root of their mean squared error rose.
+        """
         first, last = self.rows[0], self.rows[-1]
-        if first.test_accuracy is not None and last.test_accuracy is not None:
-            return 100.0 * (first.test_accuracy - last.test_accuracy)
-        return 100.0 * ((first.validation_accuracy or 0.0) - (last.validation_accuracy or 0.0))
+        for before, after in (
+            (first.test_accuracy, last.test_accuracy),
+            (first.validation_accuracy, last.validation_accuracy),
+        ):
+            if before is not None and after is not None:
+                return 100.0 * (before - after)
+        for before, after in ((first.test_rmse, last.test_rmse), (first.validation_rmse, last.validation_rmse)):
+            if before is not None and after is not None:
+                return 100.0 * (after - before) / before if before else 100.0 * after
+        return 0.0
+
+    @property
+    def loss_text(self) -> str:
+        """The drop in words."""
+        if self.rows[0].validation_rmse is not None:
+            return f"the root mean squared error rises by {self.drop:.2f}%"
+        return f"accuracy falls by {self.drop:.2f} points"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,15 +114,19 @@ class Result(Displayed):
 
     def table(self) -> Table:
         measured = next((row.measures for row in self.rows if row.measures), None)
-        headings = ["step", ">nonzero", ">values", ">validation", ">test"]
+        values = self.rows[0].validation_rmse is not None
+        parts = [">validation RMSE", ">test RMSE"] if values else [">validation", ">test"]
+        headings = ["step", ">nonzero", ">values", *parts]
         headings += [">flash", ">RAM", ">instructions"] if measured else [">.tflite"]
-        caption = "accuracy of floats before the quantization, of the exact integers after it"
+        caption = (
+            f"{'error' if values else 'accuracy'} of floats before the quantization, of the exact integers after it"
+        )
         if measured:
             caption += f"\non {measured.board}, built by {measured.toolchain}, run by {measured.engine}"
         table = Table(*headings, title=f"{self.graph.name}: {self.rows[0].parameters:,} parameters", caption=caption)
         for row in self.rows:
             cells = [row.step, f"{row.nonzero:,}", f"{row.distinct:,}"]
-            cells += [percent(row.validation_accuracy), percent(row.test_accuracy)]
+            cells += [_score(row.validation_accuracy, row.validation_rmse), _score(row.test_accuracy, row.test_rmse)]
             if not measured:
                 cells.append(f"{row.file_bytes:,}")
             elif row.measures:
@@ -111,6 +135,10 @@ class Result(Displayed):
                 ]
             table.add_row(*cells, *[""] * (len(headings) - len(cells)))
         return table
+
+
+def _score(accuracy: float | None, rmse: float | None) -> str:
+    return percent(accuracy) if rmse is None else f"{rmse:.4g}"
 
 
 def percent(fraction: float | None) -> str:

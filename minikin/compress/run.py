@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from minikin.compress.accuracy import top_k
+from minikin.compress.accuracy import rmse, top_k
 from minikin.compress.compressor import Compressor
 from minikin.compress.recipe import Recipe, Step, parse_recipe
 from minikin.compress.result import Measures, Result, Row, counts
@@ -21,10 +23,12 @@ from minikin.errors import DataError, UsageError
 from minikin.exporters.tflite import write_tflite
 from minikin.files import write_atomically
 from minikin.graph import Graph
+from minikin.train.losses import LOSSES, loss_name
 from minikin.version import __version__
 
 Progress = Callable[[str, int, int], None]
 Measure = Callable[[Graph], Measures | None]
+Judge = Callable[[Graph, np.ndarray, np.ndarray], tuple[float | None, float | None, float | None]]
 
 
 def compress(
@@ -46,13 +50,14 @@ def compress(
     """
     chosen = parse_recipe(recipe)
     report = progress or (lambda what, done, total: None)
-    _require_classes(graph, dataset)
+    _require_fitting(graph, dataset, loss_name(dataset, chosen.training.loss))
     compressor = Compressor(graph, dataset, chosen)
     folder = Path(checkpoint_dir) if checkpoint_dir else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     hashes = _hashes(compressor.baseline, dataset, chosen)
-    rows = [_row("before", compressor.baseline, dataset, measure, test=True)]
+    judge = _judge(dataset, chosen.training.loss)
+    rows = [_row("before", compressor.baseline, dataset, judge, measure, test=True)]
     for number, step in enumerate(chosen.steps):
         last = number + 1 == len(chosen.steps)
         saved = folder / f"{_step_hash(hashes, chosen, number)}.pt" if folder else None
@@ -61,7 +66,7 @@ def compress(
         else:
             _apply(compressor, step, number, report, saved)
         report("steps", number + 1, len(chosen.steps))
-        rows.append(_row(step.title, compressor.deployed(), dataset, measure, test=last))
+        rows.append(_row(step.title, compressor.deployed(), dataset, judge, measure, test=last))
     versions = {"minikin": __version__, "torch": torch.__version__, "numpy": np.__version__}
     made_by = versions | {"python": platform.python_version()} | hashes
     return Result(compressor.deployed(), tuple(rows), chosen, made_by)
@@ -91,32 +96,50 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _row(step: str, graph: Graph, dataset: Dataset, measure: Measure | None, test: bool) -> Row:
+def _row(step: str, graph: Graph, dataset: Dataset, judge: Judge, measure: Measure | None, test: bool) -> Row:
     parameters, nonzero, distinct = counts(graph)
-    validation = _accuracies(graph, dataset.x_validation, dataset.y_validation, dataset)
-    tested = _accuracies(graph, dataset.x_test, dataset.y_test, dataset) if test else (None, None)
-    measures = measure(graph) if measure else None
-    return Row(step, parameters, nonzero, distinct, len(write_tflite(graph)), *validation, *tested, measures)
+    first, fifth, error = judge(graph, dataset.x_validation, dataset.y_validation)
+    row = Row(step, parameters, nonzero, distinct, len(write_tflite(graph)), first, fifth, validation_rmse=error)
+    if test:
+        first, fifth, error = judge(graph, dataset.x_test, dataset.y_test)
+        row = replace(row, test_accuracy=first, test_top5=fifth, test_rmse=error)
+    return replace(row, measures=measure(graph) if measure else None)
 
 
-def _accuracies(graph: Graph, x: np.ndarray, y: np.ndarray, dataset: Dataset) -> tuple[float | None, float | None]:
-    """(top-1, top-5); top-5 of fewer than 6 classes says nothing."""
-    if not len(y) or not dataset.classes:
-        return None, None
-    first, fifth = top_k(graph, x, y)
-    return first, fifth if len(dataset.classes) > 5 else None
+def _judge(dataset: Dataset, loss: str | None) -> Judge:
+    """Top-1, top-5 (of fewer than 6 classes it says nothing) and RMSE of samples: what there is for networks of this loss."""
+    name = loss_name(dataset, loss)
+
+    def judge(graph: Graph, x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None, float | None]:
+        if not len(y):
+            return None, None, None
+        if LOSSES[name].correct is None:
+            return None, None, rmse(graph, x, x if name == "reconstruction" else y)
+        first, fifth = top_k(graph, x, y)
+        return first, fifth if len(dataset.classes) > 5 else None, None
+
+    return judge
 
 
-def _require_classes(graph: Graph, dataset: Dataset) -> None:
-    outputs = graph.output_tensors[0].shape[-1] if graph.output_tensors[0].shape else 1
-    labels = [
-        y.max() + 1 for y in (dataset.y_train, dataset.y_validation, dataset.y_test) if dataset.classes and len(y)
-    ]
-    if labels and max(labels) > max(outputs, 2):
-        raise DataError(
-            f"{dataset.name} has labels up to {max(labels) - 1}, and {graph.name} gives {outputs} classes: "
-            f"take the data that the network was trained on"
-        )
+def _require_fitting(graph: Graph, dataset: Dataset, loss: str) -> None:
+    if LOSSES[loss].correct is not None and not dataset.classes:
+        raise UsageError(f"loss {loss} needs classes, which {dataset.name} has none of: use mse")
+    shape = graph.output_tensors[0].shape
+    outputs = shape[-1] if shape else 1
+    if LOSSES[loss].correct is None:
+        wanted, found = LOSSES[loss].outputs(dataset), math.prod(shape[1:])
+        if found != wanted:
+            raise DataError(
+                f"{dataset.name} has {wanted} values a sample to compare with, and {graph.name} gives {found}: "
+                f"take the data that the network was trained on, and its loss"
+            )
+    else:
+        labels = [y.max() + 1 for y in (dataset.y_train, dataset.y_validation, dataset.y_test) if len(y)]
+        if labels and max(labels) > max(outputs, 2):
+            raise DataError(
+                f"{dataset.name} has labels up to {max(labels) - 1}, and {graph.name} gives {outputs} classes: "
+                f"take the data that the network was trained on"
+            )
     if not len(dataset.x_train):
         raise DataError(f"{dataset.name} has no training samples: give at least one")
     size = graph.input_tensors[0].size

@@ -47,15 +47,18 @@ class Sweep(Displayed):
 
     def table(self) -> Table:
         measured = next((p.row.measures for p in self.points if p.row.measures), None)
-        headings = ["sparsity", ">nonzero", ">top-1", ">top-5"]
+        values = any(rmse_of(p.row) is not None for p in self.points)
+        headings = ["sparsity", ">nonzero", *([">RMSE"] if values else [">top-1", ">top-5"])]
         headings += [">flash", ">weights", ">instructions"] if measured else [">.tflite"]
-        caption = "accuracy of the exact integers" if self.weights.startswith("int") else f"weights {self.weights}"
+        integers = f"{'error' if values else 'accuracy'} of the exact integers"
+        caption = integers if self.weights.startswith("int") else f"weights {self.weights}"
         if measured:
             caption += f"; on {measured.board}, built by {measured.toolchain}, run by {measured.engine}"
         table = Table(*headings, title=f"{self.name}, {self.weights}", caption=caption)
         for point in self.points:
             row, board = point.row, point.row.measures
-            cells = [f"{point.sparsity:.1%}", f"{row.nonzero:,}", percent(top1(row)), percent(top5(row))]
+            cells = [f"{point.sparsity:.1%}", f"{row.nonzero:,}"]
+            cells += [f"{rmse_of(row):.4g}"] if values else [percent(top1(row)), percent(top5(row))]
             if board:
                 cells += [f"{n:,}" for n in (board.flash_bytes, board.weights_bytes, board.instructions)]
             elif not measured:
@@ -126,18 +129,28 @@ def top5(row: Row) -> float | None:
     return row.validation_top5 if row.test_accuracy is None else row.test_top5
 
 
+def rmse_of(row: Row) -> float | None:
+    return row.validation_rmse if row.test_rmse is None else row.test_rmse
+
+
 # The plot
 
 
 def draw_svg(sweep: Sweep) -> str:
-    """Two charts over the sparsity: accuracy, and the bytes and instructions as shares of the densest point's."""
+    """Two charts over the sparsity: accuracy, and the bytes and instructions as shares of the densest point's.
+
+    Where the network gives values their error is among the shares.
+    """
     ordered = sorted(sweep.points, key=lambda p: p.sparsity)
     x = [p.sparsity for p in ordered]
     accuracy = {name: [get(p.row) for p in ordered] for name, get in (("top-1", top1), ("top-5", top5))}
-    charts = [("accuracy", accuracy, False)]
+    errors = [e for p in ordered if (e := rmse_of(p.row)) is not None]
+    charts = [] if errors else [("accuracy", accuracy, False)]
+    columns = {"RMSE": errors} if errors and errors[0] else {}
     if all(p.row.measures for p in ordered):
         sizes = [p.row.measures for p in ordered if p.row.measures]
-        columns = {"flash": [m.flash_bytes for m in sizes], "instructions": [m.instructions for m in sizes]}
+        columns |= {"flash": [m.flash_bytes for m in sizes], "instructions": [m.instructions for m in sizes]}
+    if columns:
         charts.append(("against the densest", {n: [v / c[0] for v in c] for n, c in columns.items()}, True))
     height = len(charts) * HEIGHT + (len(charts) - 1) * (GAP - PAD_BOTTOM)
     body = "".join(_chart(n * (HEIGHT + GAP - PAD_BOTTOM), *chart, x) for n, chart in enumerate(charts))

@@ -62,21 +62,20 @@ def loss_of(dataset: Dataset, name: str | None) -> Loss:
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (Hinton et al., arXiv:1503.02531).
-
-    Without classes to tell, of one output, the mean squared difference.
-    """
-    if student.shape[-1] == 1:
-        return functional.mse_loss(student, teacher)
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (Hinton et al., arXiv:1503.02531)."""
     soft = functional.log_softmax(teacher / temperature, -1)
     own = functional.log_softmax(student / temperature, -1)
     return temperature**2 * functional.kl_div(own, soft, log_target=True, reduction="batchmean")
 
 
 def batch_loss(loss: Loss, options: FitOptions, outputs: Tensor, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
-    """The loss of a batch, mixed with that of a teacher's outputs where there are such."""
+    """The loss of a batch, mixed with that of a teacher's outputs where there are such.
+
+    Scores of classes are distilled; of values, and of a single score, it is the mean squared difference.
+    """
     own = loss.batch(outputs, x, y, options.label_smoothing)
     if taught is None:
         return own
-    weight = options.distill_weight
-    return (1 - weight) * own + weight * distillation(outputs, taught, options.temperature)
+    weight, scores = options.distill_weight, loss.correct is not None and outputs.shape[-1] > 1
+    taught_loss = distillation(outputs, taught, options.temperature) if scores else functional.mse_loss(outputs, taught)
+    return (1 - weight) * own + weight * taught_loss
