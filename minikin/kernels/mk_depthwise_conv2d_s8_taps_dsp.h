@@ -12,6 +12,7 @@
  */
 struct mk_depthwise_conv2d_s8_taps_dsp {
     int32_t out_ch, out_w, stride_h;
+    int32_t window_h; /* input rows from the first tap to the last */
     int32_t zero, padded; /* what stands for an input outside the frame; whether any does */
     int32_t columns;      /* that are widened, of all pairs of rows */
     int32_t blank_words, table_words; /* of scratch memory, behind the columns: a row of padding, the table */
@@ -138,8 +139,9 @@ static void mk_dwt_rows(const struct mk_dwt_group *group) {
 #endif
 
 static struct mk_dwt_segment mk_dwt_segment(const struct mk_depthwise_conv2d_s8_taps_dsp *p, const int8_t *const *in,
-                                            const int16_t *place, const int8_t *blank) {
-    const int8_t *a = place[1] < 0 ? NULL : in[place[1]], *b = place[2] < 0 ? NULL : in[place[2]];
+                                            int in_rows, const int16_t *place, const int8_t *blank) {
+    const int8_t *a = place[1] < 0 ? NULL : in[place[1]];
+    const int8_t *b = place[2] < 0 || place[2] >= in_rows ? NULL : in[place[2]]; /* of the last tap of a column: none */
     const struct mk_dwt_segment segment = {
         p->buffer + 4 * place[5], a ? a + place[3] * p->out_ch : blank, b ? b + place[4] * p->out_ch : blank,
         a ? p->out_ch : 0, b ? p->out_ch : 0, place[6]};
@@ -152,7 +154,7 @@ static void mk_dwt_fill(int32_t *from, const int32_t *end, int32_t value) {
 
 MK_KERNEL static void mk_depthwise_conv2d_s8_taps_dsp(const struct mk_depthwise_conv2d_s8_taps_dsp *p, const int8_t *const *in,
                                                       int8_t *out, int rows) {
-    const int out_ch = p->out_ch, row_bytes = p->out_w * out_ch;
+    const int out_ch = p->out_ch, row_bytes = p->out_w * out_ch, in_rows = (rows - 1) * p->stride_h + p->window_h;
     const int16_t *const end = p->places + 7 * p->segments;
     int32_t *const blank = p->buffer + 4 * p->columns, *const table = blank + p->blank_words;
     struct mk_dwt_group group = {p->stream, p->runs, table, p->scale, p->offset, NULL, out_ch, NULL, p->buffer, p->row_step, row_bytes,
@@ -172,7 +174,7 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_taps_dsp(const struct mk_depthwise_
     struct mk_dwt_segment *const segments = (struct mk_dwt_segment *)(table + p->table_words);
     int count = 0;
     for (const int16_t *place = p->places; place != end; place += 7)
-        if (*place < rows) segments[count++] = mk_dwt_segment(p, in, place, (const int8_t *)blank);
+        if (*place < rows) segments[count++] = mk_dwt_segment(p, in, in_rows, place, (const int8_t *)blank);
 #endif
     for (int channel = 0, last = out_ch - 4;; group.stream += p->group_words) {
 #if MK_DSP
@@ -180,7 +182,7 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_taps_dsp(const struct mk_depthwise_
 #else
         for (const int16_t *place = p->places; place != end; place += 7)
             if (*place < rows) {
-                const struct mk_dwt_segment segment = mk_dwt_segment(p, in, place, (const int8_t *)blank);
+                const struct mk_dwt_segment segment = mk_dwt_segment(p, in, in_rows, place, (const int8_t *)blank);
                 mk_dwt_widen(&segment, &segment + 1, channel);
             }
 #endif

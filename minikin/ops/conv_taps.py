@@ -100,7 +100,6 @@ def segments(view: View, rows: int) -> np.ndarray:
     The row of outputs that reads them first; row and partner's row (-1: none), column of each; place, count.
     """
     geometry, width = conv_window(view), view.x.shape[2]
-    in_rows = (rows - 1) * geometry.stride[0] + geometry.extent[0]
     found: list[tuple[int, ...]] = []
     made: set[int] = set()
     for r, own in enumerate(layout(view, rows).rows):
@@ -111,7 +110,7 @@ def segments(view: View, rows: int) -> np.ndarray:
             first = np.arange(line.columns) - geometry.padding[2]
             second = first + line.across
             partner = line.row + line.down
-            inside = ((first >= 0) & (first < width)) + 2 * ((second >= 0) & (second < width) & (partner < in_rows))
+            inside = ((first >= 0) & (first < width)) + 2 * ((second >= 0) & (second < width))
             edges = [0, *(np.flatnonzero(np.diff(inside)) + 1), line.columns]
             for lo, hi in pairwise(edges):
                 if inside[lo]:
@@ -164,6 +163,7 @@ def pack_taps(view: View, fields: dict[str, Field], *, rows: Callable[[View], in
     steps = [n for count, step in runs(view, most) for n in (count, 16 * step)]
     return {
         **{name: fields[name] for name in ("out_ch", "out_w", "stride_h")},
+        "window_h": conv_window(view).extent[0],
         "zero": quant_of(view.x).zero_point,
         "padded": int(any(view.attrs.padding)),
         "columns": found.columns,
@@ -226,6 +226,11 @@ def one_row(view: View) -> int:
     return 1
 
 
+def packed_scratch(view: View, rows: int, *, most: Callable[[View], int]) -> int:
+    """That of the rows that are packed for, however few a call makes."""
+    return scratch_bytes(view, most(view))
+
+
 DEPTHWISE_TAPS = tuple(
     Kernel(
         name="mk_depthwise_conv2d_s8_taps_dsp",
@@ -235,7 +240,7 @@ DEPTHWISE_TAPS = tuple(
         when=takes_taps,
         pack=partial(pack_taps, rows=rows),
         whole_rows=rows,
-        scratch=lambda view, rows: scratch_bytes(view, rows),
+        scratch=partial(packed_scratch, most=rows),
         work=taps_work,
     )
     for fast, rows in ((True, fast_rows), (False, one_row))

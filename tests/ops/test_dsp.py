@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import quantized_cases, union
+from networks import Net, int8, quantized_cases, union
 
 from minikin.graph import Graph, Node, Quant, Tensor, View
 from minikin.interp import run
@@ -169,3 +169,19 @@ def test_constant_channels_lose_their_weights() -> None:
     assert channels.exact
     y = run(graph, [np.zeros((1, 4), np.int8)])["y"]
     assert y[0, 1] == -128 + channels.bias[1] // 64
+
+
+@pytest.mark.parametrize("kernel", [(5, 1), (5, 5), (4, 3)])
+@pytest.mark.parametrize("stream_input", [False, True])
+def test_depthwise_calls_of_some_rows(kernel: tuple[int, int], stream_input: bool) -> None:
+    """A kernel that is packed for calls of several rows: the last one makes fewer, and streamed inputs come one by one."""
+    net = Net("rows", (1, 29, 2, 8), 0)
+    net.depthwise(kernel, activation="none")
+    build = compile(int8(net.graph()), "nucleo-l4r5zi", optimize="speed", stream_input=stream_input)
+    (step,) = build.plan.steps
+    assert step.layer.kernel.name == "mk_depthwise_conv2d_s8_taps_dsp"
+    assert 29 % step.layer.kernel.whole_rows(step.layer.view)
+    assert (step.layer.rows > 1) is not stream_input
+    result = verify(build, 3)
+    assert result.equal, result.first_difference
+    assert result.board_equals_host
