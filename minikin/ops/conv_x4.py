@@ -25,7 +25,6 @@ from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
 
-
 MOST = 255
 """Magnitudes of weights that a sum of 16 bits takes."""
 
@@ -121,7 +120,9 @@ def pack_pairs(outputs: Outputs) -> np.ndarray:
     lacking = [lacking[i : i + GROUP] for i in range(0, len(lacking), GROUP)]
     codes = (weights + 128).astype(np.uint8).reshape(len(lacking), GROUP, -1, GROUP).transpose(0, 2, 1, 3)
     numbers = (outputs.bias, outputs.mult, outputs.addend)
-    bias, mult, addend = (padded_to(values, GROUP, 0).astype("<i4").reshape(-1, GROUP).view(np.uint8) for values in numbers)
+    bias, mult, addend = (
+        padded_to(values, GROUP, 0).astype("<i4").reshape(-1, GROUP).view(np.uint8) for values in numbers
+    )
     shift = padded_to(outputs.shift, GROUP, 0).astype(np.uint8).reshape(-1, GROUP)
     groups = [
         np.concatenate([bias[i], codes[i].reshape(-1), pack_corrections(lacking[i]), mult[i], addend[i], shift[i]])
@@ -174,6 +175,12 @@ def depthwise_scratch(view: View, rows: int) -> int:
     return 4 * depthwise_columns(view) * conv_window(view).kernel[0]
 
 
+def depthwise_rows(view: View) -> int:
+    """Narrow rows share the reading of weights: as many as twelve input rows give, up to 32 pixels."""
+    stride, extent = view.attrs.stride[0], conv_window(view).extent[0]
+    return max(1, min(32 // view.y.shape[2], (12 - extent) // stride + 1))
+
+
 def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     kept = ("in_w", "in_ch", "out_w", "kernel_h", "stride_h", "stride_w", "pad_left", "dilation_h")
     outputs = outputs_of(view, depthwise_weights(view))
@@ -215,6 +222,7 @@ DEPTHWISE_X4 = tuple(
         when=takes_depthwise,
         pack=pack_depthwise,
         scratch=depthwise_scratch,
+        whole_rows=depthwise_rows,
     )
     for isa in ("rv", "v6m")
 )
