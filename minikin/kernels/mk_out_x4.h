@@ -6,13 +6,20 @@
  *
  *     y = clamp(round(round(sum * mult / 2^31) / 2^shift) + addend)
  */
+#if defined(__thumb__) && !defined(__thumb2__)
+#define MK_V6M 1 /* no product of 64 bits, eight registers for most instructions */
+#define MK_NAKED __attribute__((naked, noinline, unused)) static
+#else
+#define MK_V6M 0
+#endif
+
 struct mk_out_x4 {
     int32_t mult, addend, shift, act_min, act_max;
 };
 
 /* floor(sum * mult / 2^low), which an int32 holds; 0 <= mult < 2^(2 * low - 1), |sum| < 2^(31 - low), low < 16. */
 static inline int32_t mk_out_x4_floor(int32_t sum, int32_t mult, int low) {
-#if defined(__thumb__) && !defined(__thumb2__) /* a core without a product of 64 bits: by halves */
+#if MK_V6M
     return sum * (mult >> low) + ((sum * (mult & ((1 << low) - 1))) >> low);
 #else
     return (int32_t)(((int64_t)(sum * (1 << low)) * (mult * (1 << (32 - 2 * low)))) >> 32);
@@ -21,7 +28,7 @@ static inline int32_t mk_out_x4_floor(int32_t sum, int32_t mult, int low) {
 
 /* round(a * mult / 2^32), halves up, of an even a; 0 <= mult. */
 static inline int32_t mk_out_x4_round(int32_t a, int32_t mult) {
-#if defined(__thumb__) && !defined(__thumb2__)
+#if MK_V6M
     const int32_t a1 = a >> 16, a0 = a & 0xFFFF, m1 = mult >> 16, m0 = mult & 0xFFFF;
     const int32_t low = a1 * m0 + (int32_t)((uint32_t)a0 * (uint32_t)m0 >> 16), middle = a0 * m1 + (low & 0xFFFF);
     return a1 * m1 + (low >> 16) + ((middle + (1 << 15)) >> 16);
@@ -31,14 +38,16 @@ static inline int32_t mk_out_x4_round(int32_t a, int32_t mult) {
 #endif
 }
 
-/* `low` is 0 for any output. */
+static inline int8_t mk_out_x4_fitted(const struct mk_out_x4 *q, int32_t sum, int low) {
+    return (int8_t)mk_clamp((mk_out_x4_floor(sum, q->mult, low) + q->addend) >> q->shift, q->act_min, q->act_max);
+}
+
+static inline int8_t mk_out_x4_exact(const struct mk_out_x4 *q, int32_t sum) {
+    const int32_t y = mk_out_x4_round(2 * sum, q->mult);
+    return (int8_t)mk_clamp(((((y + (y >> 31)) >> (q->shift - 1)) + 1) >> 1) + q->addend, q->act_min, q->act_max);
+}
+
+/* Either; `low` is 0 for any output. */
 static inline int8_t mk_out_x4(const struct mk_out_x4 *q, int32_t sum, int low) {
-    int32_t y;
-    if (low) {
-        y = (mk_out_x4_floor(sum, q->mult, low) + q->addend) >> q->shift;
-    } else {
-        y = mk_out_x4_round(2 * sum, q->mult);
-        y = ((((y + (y >> 31)) >> (q->shift - 1)) + 1) >> 1) + q->addend;
-    }
-    return (int8_t)mk_clamp(y, q->act_min, q->act_max);
+    return low ? mk_out_x4_fitted(q, sum, low) : mk_out_x4_exact(q, sum);
 }

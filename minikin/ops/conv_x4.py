@@ -25,6 +25,9 @@ from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
 
+MOST = 255
+"""Magnitudes of weights that a sum of 16 bits takes."""
+
 
 def pack_groups(channels: PackedChannels) -> np.ndarray:
     """The stream of mk_mat_x4.h: of each four channels the biases, weights by input, multipliers and exponents."""
@@ -39,32 +42,6 @@ def product_fields(view: View, weights: np.ndarray) -> dict[str, Field]:
     fields = output_fields(view)
     del fields["is_signed"]
     return fields | {"stream": pack_groups(packed_channels(view, weights))}
-
-
-def conv_scratch(view: View, rows: int) -> int:
-    """A row's columns of all kernel rows, where windows are not read in place."""
-    in_place = copied_pixels(view) is not None
-    return 0 if in_place else conv_columns(view) * conv_window(view).kernel[0] * view.x.shape[3]
-
-
-def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h")
-    return {
-        **{name: fields[name] for name in kept},
-        "zero": quant_of(view.x).zero_point,
-        "columns": conv_columns(view),
-        "out_ch": view.y.shape[3],
-        "inputs": weights_of(view).size // view.y.shape[3],
-        **product_fields(view, window_weights(view)),
-        "buffer": Scratch() if conv_scratch(view, 1) else None,
-    }
-
-
-def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    return {
-        **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
-        **product_fields(view, np.asarray(weights_of(view).data)),
-    }
 
 
 @dataclass(frozen=True)
@@ -89,6 +66,97 @@ def outputs_of(view: View, weights: np.ndarray) -> Outputs:
     return Outputs(0, channels.weights, channels.bias, channels.mult, offset, channels.shift + 1)
 
 
+def column_bytes(view: View) -> int:
+    """A row's columns of all kernel rows, where windows are not read in place."""
+    in_place = copied_pixels(view) is not None
+    return 0 if in_place else conv_columns(view) * conv_window(view).kernel[0] * view.x.shape[3]
+
+
+def pair_bytes(view: View) -> int:
+    """Two pixels' inputs, five words of each four."""
+    return 20 * -(-conv_window(view).taps * view.x.shape[3] // GROUP)
+
+
+def conv_scratch(view: View, rows: int) -> int:
+    return pair_bytes(view) + column_bytes(view)
+
+
+def split_weights(weights: np.ndarray) -> tuple[np.ndarray, list[list[tuple[int, int]]]]:
+    """Weights [channels, inputs] of which each four inputs have at most MOST magnitudes, and of each channel what they lack:
+    (input, weight)."""
+    kept, lacking = weights.copy(), [[] for _ in weights]
+    parts = abs(weights).reshape(len(weights), -1, GROUP)
+    for channel, part in np.argwhere(parts.sum(axis=2) > MOST):
+        own = kept[channel, GROUP * part : GROUP * (part + 1)]
+        corrected = {}
+        while (excess := int(abs(own).sum()) - MOST) > 0:
+            at = int(abs(own).argmax())
+            corrected[at] = int(np.sign(own[at])) * min(excess, abs(int(own[at])))
+            own[at] -= corrected[at]
+        lacking[channel] += [(GROUP * int(part) + at, w) for at, w in sorted(corrected.items())]
+    return kept, lacking
+
+
+def pack_corrections(lacking: list[list[tuple[int, int]]]) -> np.ndarray:
+    """Bytes of a group: how many of each channel, then pairs of words to go on in the pair and weight, filled up to words."""
+    counts, pairs = [], []
+    for own in lacking:
+        at, before = 0, len(pairs)
+        for k, w in own:
+            place = k + k // GROUP + 1
+            while place - at > 255:
+                pairs.append((255, 0))
+                at += 255
+            pairs.append((place - at, w & 255))
+            at = place
+        counts.append(len(pairs) - before)
+    codes = np.array(pairs, np.uint8).reshape(-1)
+    return np.concatenate([np.array(counts, "<u2").view(np.uint8), padded_to(codes, 4, 0)])
+
+
+def pack_pairs(outputs: Outputs) -> np.ndarray:
+    """The stream of mk_pair_x4.h."""
+    weights, lacking = split_weights(padded_to(padded_to(outputs.weights, GROUP, 0), GROUP, 1))
+    lacking = [lacking[i : i + GROUP] for i in range(0, len(lacking), GROUP)]
+    codes = (weights + 128).astype(np.uint8).reshape(len(lacking), GROUP, -1, GROUP).transpose(0, 2, 1, 3)
+    numbers = (outputs.bias, outputs.mult, outputs.addend)
+    bias, mult, addend = (
+        padded_to(values, GROUP, 0).astype("<i4").reshape(-1, GROUP).view(np.uint8) for values in numbers
+    )
+    shift = padded_to(outputs.shift, GROUP, 0).astype(np.uint8).reshape(-1, GROUP)
+    groups = [
+        np.concatenate([bias[i], codes[i].reshape(-1), pack_corrections(lacking[i]), mult[i], addend[i], shift[i]])
+        for i in range(len(lacking))
+    ]
+    return np.concatenate(groups).view("<i4")
+
+
+def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h")
+    outputs = outputs_of(view, window_weights(view))
+    lo, hi = activation_range(view, view.attrs.activation)
+    return {
+        **{name: fields[name] for name in kept},
+        "zero": quant_of(view.x).zero_point,
+        "columns": conv_columns(view),
+        "out_ch": view.y.shape[3],
+        "inputs": outputs.weights.shape[1],
+        "low": outputs.low,
+        "act_min": lo,
+        "act_max": hi,
+        "stream": pack_pairs(outputs),
+        "pair": Scratch("int32_t"),
+        "buffer": Scratch(at=pair_bytes(view)) if column_bytes(view) else None,
+    }
+
+
+def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    return {
+        **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
+        **product_fields(view, np.asarray(weights_of(view).data)),
+    }
+
+
 def depthwise_weights(view: View) -> np.ndarray:
     """[channels, taps], taps column by column."""
     return np.asarray(weights_of(view).data)[0].transpose(2, 1, 0).reshape(weights_of(view).shape[3], -1)
@@ -105,6 +173,12 @@ def takes_depthwise(view: View) -> bool:
 def depthwise_scratch(view: View, rows: int) -> int:
     """A channel's columns as words."""
     return 4 * depthwise_columns(view) * conv_window(view).kernel[0]
+
+
+def depthwise_rows(view: View) -> int:
+    """Narrow rows share the reading of weights: as many as twelve input rows give, up to 32 pixels."""
+    stride, extent = view.attrs.stride[0], conv_window(view).extent[0]
+    return max(1, min(32 // view.y.shape[2], (12 - extent) // stride + 1))
 
 
 def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
@@ -132,7 +206,7 @@ CONV_X4 = tuple(
     Kernel(
         name="mk_conv2d_s8_x4",
         isa=isa,
-        uses=("mk_mat_x4.h",),
+        uses=("mk_out_x4.h", "mk_pair_x4.h"),
         when=takes_conv,
         pack=pack_conv,
         scratch=conv_scratch,
@@ -148,6 +222,7 @@ DEPTHWISE_X4 = tuple(
         when=takes_depthwise,
         pack=pack_depthwise,
         scratch=depthwise_scratch,
+        whole_rows=depthwise_rows,
     )
     for isa in ("rv", "v6m")
 )

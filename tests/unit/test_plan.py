@@ -120,7 +120,7 @@ def test_boxes_never_overlap_unless_taken_over(name: str, stream: bool) -> None:
 
 def test_a_limit_names_what_is_short() -> None:
     with pytest.raises(
-        DoesNotFit, match=r"needs 3,\d+ bytes of arena, 1,000 are allowed: 2,\d+ bytes short at layer \w+"
+        DoesNotFit, match=r"needs 4,\d+ bytes of arena, 1,000 are allowed: 3,\d+ bytes short at layer \w+"
     ):
         minikin.make_plan(int8(ARCHITECTURES["kws"]()), "pico", ram_bytes=1000)
 
