@@ -58,7 +58,7 @@ def test_rows_have_the_error_of_the_graph(data: Dataset, regression: Graph) -> N
     assert last.test_rmse is not None
     assert result.drop == pytest.approx(100 * (last.test_rmse / first.test_rmse - 1))
     assert result.drop > 10
-    assert "RMSE" in str(result)
+    assert "RMSE" in result._repr_html_()
 
 
 def test_a_rise_of_the_error_is_a_drop(data: Dataset, regression: Graph) -> None:
@@ -86,15 +86,15 @@ def test_a_reconstruction_is_compared_with_its_input() -> None:
 
 def test_a_sweep_of_values(data: Dataset, regression: Graph) -> None:
     found = sweep(regression, data, [0.0, 0.9])
-    assert "RMSE" in str(found)
-    assert "top-1" not in str(found)
+    assert "RMSE" in found._repr_html_()
+    assert "top-1" not in found._repr_html_()
     drawing = draw_svg(found)
     assert "RMSE" in drawing
     assert ">accuracy<" not in drawing
 
 
 def test_other_data_are_refused(data: Dataset, regression: Graph) -> None:
-    with pytest.raises(DataError, match="values has 8 values a sample to compare with, and .* gives 2"):
+    with pytest.raises(DataError, match=r"has 8 values a sample to compare with, and .* gives 2"):
         mk.compress(regression, data, Recipe(training=Training(loss="reconstruction"), steps=(Quantize(),)))
     with pytest.raises(UsageError, match="loss cross_entropy needs classes"):
         mk.compress(regression, data, Recipe(training=Training(loss="cross_entropy"), steps=(Quantize(),)))
