@@ -57,6 +57,7 @@ from minikin.ops.requant import (
     weights_of,
 )
 from minikin.ops.stored import conv_kernels
+from minikin.ops.stored_dsp import conv_dsp_kernels
 from minikin.ops.window import conv_window as window
 from minikin.ops.window import more_padding
 from minikin.ops.work import conv_work, depthwise_work
@@ -364,6 +365,7 @@ conv2d = OpDef(
             for fast in (True, False)
             for exact in ("", "mk_mat2_exact.h")
         ),
+        *conv_dsp_kernels(),
         *conv_kernels(patch_bytes),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
