@@ -227,8 +227,11 @@ class Writer:
         return self.plan.steps[index].layer.rows_of_calls
 
     def array(self, name: str, values: np.ndarray, comment: str) -> str:
-        """Write a constant array; a Table is code, anything else weights."""
-        head = f"static const {C_TYPES[values.dtype.name]} {name}[{values.size}] = {{ /* {comment} */"
+        """Write a constant array; a Table is code, anything else weights. Halves are written as their bits, read by words."""
+        ctype, aligned = C_TYPES[values.dtype.name], ""
+        if values.dtype == np.float16:
+            values, aligned = values.view(np.uint16), " __attribute__((aligned(4)))"
+        head = f"static const {ctype} {name}[{values.size}]{aligned} = {{ /* {comment} */"
         self.text.append("\n".join([head, *fill(literals(values)), "};"]))
         if not isinstance(values, Table):
             self.weights.append(name)
@@ -311,8 +314,10 @@ class Writer:
         items = []
         for name, value in fields.items():
             if isinstance(value, Mapping):
-                *inner, last = self._fields(step, value)
-                items += [f".{name} = {{{inner[0]}", *inner[1:], f"{last}}}"]
+                inner = self._fields(step, value)
+                inner[0] = f".{name} = {{{inner[0]}"
+                inner[-1] += "}"
+                items += inner
             elif value is not None:
                 items.append(f".{name} = {self._field(step, name, value)}")
         return items

@@ -278,7 +278,7 @@ HEADERS = {
 }
 
 
-STORAGES = ("dense", *HEADERS)
+STORAGES = ("dense", *HEADERS, "float16")
 
 
 def dense_kernels() -> tuple[Kernel, ...]:

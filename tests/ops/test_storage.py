@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Net, int8, int8_case, union
+from networks import Net, case_graph, int8, int8_case, union
 
 from minikin.errors import UsageError
 from minikin.graph import Graph, Quant
@@ -149,7 +149,7 @@ def layers_of(form: str) -> list[Graph]:
     return made
 
 
-@pytest.mark.parametrize("form", STORAGES[1:])
+@pytest.mark.parametrize("form", [form for form in STORAGES if form in (*storage.FORMS, "coded")])
 def test_stored_equals_integers(form: str) -> None:
     """All cases in one firmware: on the host, under sanitizers, and on the board; inputs at both ends too."""
     graph = union(form, layers_of(form))
@@ -289,3 +289,57 @@ def choices(graph: Graph) -> list[Kernel]:
     """Of the only layer, on DSP instructions."""
     node = graph.nodes[0]
     return get_op(node.op).choices(graph.view(node), "dsp")
+
+
+def with_halves(graph: Graph, seed: int) -> Graph:
+    """Every weight a float16 number: many are subnormal, and some zero below zero."""
+    rng, tensors = np.random.default_rng(seed), dict(graph.tensors)
+    for node in graph.nodes:
+        w = tensors[node.inputs[1]]
+        bits = rng.integers(0, 1 << 16, w.shape) & np.where(rng.random(w.shape) < 0.3, 0x83FF, 0xBFFF)
+        halves = np.where(rng.random(w.shape) < 0.1, -0.0, bits.astype(np.uint16).view(np.float16))
+        tensors[w.name] = w.replace(data=halves.astype(np.float32))
+    return graph.replace(tensors=tensors)
+
+
+def float_cases() -> Graph:
+    names = ("3x3_same", "grouped", "12_channels_relu6", "groups_of_10", "batch2_no_bias", "19_units", "relu", "10x3")
+    names += ("17_channels_relu6", "multiplier2", "8_channels_no_bias", "relu6_batch", "keywords")
+    ops = [OPS[name] for name in ("conv2d", "depthwise_conv2d", "dense")]
+    return union("halves", [case_graph(op, case) for op in ops for case in op.cases if case.name in names])
+
+
+@pytest.mark.parametrize(("board", "toolchain"), [("nucleo-l4r5zi", "gcc"), ("pico", "zig")], indirect=["toolchain"])
+def test_halves_are_the_same_floats(board: str, toolchain: str) -> None:
+    """Weights that are float16 numbers take two bytes, and give the bytes that floats give: with an FPU and without."""
+    graph = with_halves(float_cases(), 0)
+    builds = [compile(graph, board, toolchain=toolchain, storage=form) for form in ("dense", "float16")]
+    sizes = [build.weights_bytes for build in builds]
+    count = sum(graph.tensors[node.inputs[1]].size for node in graph.nodes)
+    assert {own.storage for own in builds[1].stored} == {"float16"}
+    assert sizes[0] - sizes[1] == 2 * count
+    result = verify(builds[1], 2)
+    assert result.equal, result.first_difference
+    assert result.board_equals_host
+    samples = random_inputs(graph, 5)
+    outputs = [build.run(*samples).outputs for build in builds]
+    for dense, half in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(dense.view(np.uint32), half.view(np.uint32))
+
+
+def test_only_exact_halves_are_stored_so() -> None:
+    """A layer with one weight that is no float16 number keeps four bytes; flash takes the smaller form by itself."""
+    net = Net("floats", (1, 8, 8, 3), 0)
+    net.conv(16, (3, 3))
+    net.conv(32, (3, 3))
+    net.conv(32, (3, 3))
+    graph = with_halves(net.graph(), 1)
+    w = graph.tensors[graph.nodes[1].inputs[1]]
+    data = np.array(w.data)
+    data[3, 1, 2, 5] = 1 / 3
+    graph = graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=data)})
+    build = compile(graph, "nucleo-l4r5zi", optimize="flash")
+    assert [own.storage for own in build.stored] == ["float16", "dense", "float16"]
+    result = verify(build, 2)
+    assert result.equal, result.first_difference
+    assert {own.storage for own in compile(graph, "nucleo-l4r5zi", optimize="speed").stored} == {"dense"}
