@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minikin.graph import View
-from minikin.ops.opdef import Field, Kernel, get_op, is_dtype
+from minikin.ops.opdef import PER_MAC, Field, Kernel, get_op, is_dtype
 from minikin.ops.requant import weights_of
 
 Pack = Callable[..., dict[str, Field]]
@@ -36,7 +36,7 @@ def float32_kernels(name: str, pack: Pack) -> tuple[Kernel, ...]:
             storage=storage,
             code_bytes=CODE_BYTES[storage],
             uses=HEADERS[storage],
-            expanding=halves_made if storage == "float16" else None,
+            instructions=halves_read if storage == "float16" else None,
             when=takes_halves if storage == "float16" else is_dtype("float32"),
             pack=packed(storage),
         )
@@ -55,9 +55,9 @@ def takes_halves(view: View) -> bool:
     return bool(same.all() and np.isfinite(weights).all())
 
 
-def halves_made(view: View) -> float:
-    """Instructions of an FPU: eight for each eight weights, which two pixels share where there are any."""
-    return get_op(view.node.op).macs(view) * (0.65 if view.y.frame.rows > 1 else 1.0)
+def halves_read(view: View) -> float:
+    """Instructions: with an FPU eight for each eight weights, which two pixels share where there are any."""
+    return get_op(view.node.op).macs(view) * (PER_MAC["c"] + (0.65 if view.y.frame.rows > 1 else 1.0))
 
 
 def stored(weights: np.ndarray, storage: str) -> dict[str, Field]:

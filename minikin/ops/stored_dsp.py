@@ -165,7 +165,7 @@ def chunks(view: View, fast: bool) -> int:
 
 
 def form_work(form: str, fast: bool) -> Callable[[View, int, int, Work], Work]:
-    """Counts of the dense kernel; those of gathering once more for each chunk but the first; those of expanding in each call."""
+    """Counts of the dense kernel; of gathering again for each chunk but the first; of expanding in each call."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
         weights, more = stream_weights(view), chunks(view, fast) - 1
