@@ -164,13 +164,12 @@ def kernel_headers(plan: Plan) -> list[str]:
     """Those that kernels share, each behind what any kernel wants before it, then one for each kernel."""
     kernels = sorted({step.layer.kernel for step in plan.steps}, key=lambda kernel: (kernel.name, kernel.uses))
     places = {header: 0 for kernel in kernels for header in kernel.uses}
-    for kernel in kernels:
-        for place, header in enumerate(kernel.uses):
-            places[header] = max(places[header], place)
-    return [
-        *sorted(places, key=lambda header: places[header]),
-        *dict.fromkeys(f"{kernel.name}.h" for kernel in kernels),
-    ]
+    for _ in places:
+        for kernel in kernels:
+            for before, header in pairwise(kernel.uses):
+                places[header] = max(places[header], places[before] + 1)
+    shared = sorted(places, key=lambda header: places[header])
+    return list(dict.fromkeys([*shared, *(f"{kernel.name}.h" for kernel in kernels)]))
 
 
 def kernel_text(header: str) -> str:
@@ -220,14 +219,19 @@ class Writer:
         for index, step in enumerate(self.plan.steps):
             own[step.layer.kernel.struct].append(self.fields[index])
             rows[step.layer.kernel.struct] |= self.rows_of_calls(index)
+            for inner, struct in step.layer.kernel.inner.items():
+                own[struct].append(self.fields[index][inner])  # type: ignore[arg-type]
         return {name: make_struct(name, kernel_text(f"{name}.h"), layers, rows[name]) for name, layers in own.items()}
 
     def rows_of_calls(self, index: int) -> frozenset[int]:
         return self.plan.steps[index].layer.rows_of_calls
 
     def array(self, name: str, values: np.ndarray, comment: str) -> str:
-        """Write a constant array; a Table is code, anything else weights."""
-        head = f"static const {C_TYPES[values.dtype.name]} {name}[{values.size}] = {{ /* {comment} */"
+        """Write a constant array; a Table is code, anything else weights. Halves are written as their bits, read by words."""
+        ctype, aligned = C_TYPES[values.dtype.name], ""
+        if values.dtype == np.float16:
+            values, aligned = values.view(np.uint16), " __attribute__((aligned(4)))"
+        head = f"static const {ctype} {name}[{values.size}]{aligned} = {{ /* {comment} */"
         self.text.append("\n".join([head, *fill(literals(values)), "};"]))
         if not isinstance(values, Table):
             self.weights.append(name)
@@ -283,6 +287,8 @@ class Writer:
         step = self.plan.steps[index]
         view, op = step.layer.view, get_op(step.layer.view.node.op)
         fields = self.structs[step.layer.kernel.struct].stored(self.fields[index])
+        for inner, struct in step.layer.kernel.inner.items():
+            fields[inner] = self.structs[struct].stored(fields[inner])  # type: ignore[arg-type]
         parameters, body = ("", []) if tabled else self.function(step, index, solo=solo)
         kept = self.plan.slot(view.y.name).kept
         return LayerText(
@@ -308,8 +314,10 @@ class Writer:
         items = []
         for name, value in fields.items():
             if isinstance(value, Mapping):
-                *inner, last = self._fields(step, value)
-                items += [f".{name} = {{{inner[0]}", *inner[1:], f"{last}}}"]
+                inner = self._fields(step, value)
+                inner[0] = f".{name} = {{{inner[0]}"
+                inner[-1] += "}"
+                items += inner
             elif value is not None:
                 items.append(f".{name} = {self._field(step, name, value)}")
         return items

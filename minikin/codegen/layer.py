@@ -16,6 +16,7 @@ C_TYPES = {
     "uint16": "uint16_t",
     "int32": "int32_t",
     "float32": "float",
+    "float16": "uint16_t",
 }
 SUFFIX = {"int8": "s8", "int32": "s32", "float32": "f32"}
 

@@ -12,6 +12,7 @@ struct mk_conv2d_f32 {
     int32_t group_in, group_out; /* input and output channels of one group */
     float act_min, act_max;
     const float *weight;
+    const uint16_t *half; /* the weights, where they are halves; then weight is null */
     const float *bias;
 };
 
@@ -19,17 +20,18 @@ struct mk_conv2d_f32 {
 static void mk_conv2d_f32_pixels(const struct mk_conv2d_f32 *p, const struct mk_window_f32 *at, int offset, float *out,
                                  int pair) {
     const int size = p->kernel_h * p->kernel_w * p->group_in;
-    const float *w = p->weight, *bias = p->bias ? p->bias : mk_zeros_f32;
+    mk_weights_f32 w = mk_weights_of_f32(p->weight, p->half);
+    const float *bias = p->bias ? p->bias : mk_zeros_f32;
     for (int channel = 0; channel < p->in_ch; channel += p->group_in, offset += 4 * p->group_in) {
         int left = p->group_out;
-        for (; left >= MK_LANES; left -= MK_LANES, w += MK_LANES * size, out += MK_LANES) {
+        for (; left >= MK_LANES; left -= MK_LANES, w = mk_behind_f32(w, MK_LANES * size), out += MK_LANES) {
             if (pair)
                 mk_mat2_f32(out, at, w, offset, bias);
             else
                 mk_mat1_f32(out, at, w, offset, bias);
             if (p->bias) bias += MK_LANES;
         }
-        for (; left > 0; --left, w += size, ++out) {
+        for (; left > 0; --left, w = mk_behind_f32(w, size), ++out) {
             for (int i = 0; i <= pair; ++i) {
                 const float sum = mk_sum_f32(at, w, offset + i * at->distance, 1);
                 out[i * p->out_ch] = mk_clamp_f32(sum + *bias, p->act_min, p->act_max);
@@ -40,7 +42,7 @@ static void mk_conv2d_f32_pixels(const struct mk_conv2d_f32 *p, const struct mk_
 }
 
 static void mk_conv2d_f32(const struct mk_conv2d_f32 *p, const float *const *in, float *out, int rows) {
-    const int depth = 4 * MK_LANES * p->group_in; /* bytes of a tap's weights */
+    const int depth = mk_weight_bytes_f32(mk_weights_of_f32(p->weight, p->half)) * MK_LANES * p->group_in; /* bytes of a tap's weights */
     const int is_row = p->dilation_w == 1 && p->group_in == p->in_ch; /* the taps of a row lie side by side */
     struct mk_window_f32 at = {NULL, 0, p->dilation_h * (int32_t)sizeof *in, 0, 0, 4 * p->stride_w * p->in_ch, 0,
                                p->group_in, 4 * (p->dilation_w * p->in_ch - p->group_in), p->kernel_w * depth,

@@ -176,25 +176,58 @@ static inline void mk_conv2d_s8_dsp_gather(const struct mk_conv2d_s8_dsp *p, str
     }
 }
 
-MK_KERNEL static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int rows) {
-    const struct mk_mat_s8 mat = {p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
-    const int pointwise = p->kernel_h * p->span_taps * p->span_cols == 1 && !p->padded, row_bytes = p->in_w * p->in_ch;
+/* The outputs of whole groups at pairs of pixels; gives the place behind them. */
+static inline int8_t *mk_mat2_some(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
+    mk_mat2_groups(m, x, out, pairs);
+    return out + 2 * pairs * m->out_ch;
+}
+
+static inline int mk_conv2d_s8_dsp_pointwise(const struct mk_conv2d_s8_dsp *p) {
+    return p->kernel_h * p->span_taps * p->span_cols == 1 && !p->padded;
+}
+
+/* The outputs of `mat` at all pairs of pixels, from *out on: of all channels, or of its whole groups. Gives how many pixels are
+ * left, 0 or 1. */
+__attribute__((always_inline)) static inline int mk_conv2d_s8_dsp_pairs(const struct mk_conv2d_s8_dsp *p,
+                                                                        const struct mk_mat_s8 *mat,
+                                                                        const int8_t *const *in, int8_t **out, int rows,
+                                                                        int all) {
     struct mk_conv2d_s8_dsp_walk walk = {{in, -p->pad_left}, p->out_w};
-    int8_t *to = out;
-    int pixels = rows * p->out_w, last_column = p->last_column;
+    int pixels = rows * p->out_w, last_column = p->last_column, row_bytes = p->in_w * p->in_ch;
     if (p->padded) mk_fill_s8(mk_conv2d_s8_dsp_scratch(p).blank, (int8_t)p->zero, p->span_cols * p->in_ch);
-    if (pointwise && p->stride_h == 1 && p->stride_w == 1 && p->in_w == p->out_w && in[rows - 1] == in[0] + (rows - 1) * row_bytes)
+    if (mk_conv2d_s8_dsp_pointwise(p) && p->stride_h == 1 && p->stride_w == 1 && p->in_w == p->out_w &&
+        in[rows - 1] == in[0] + (rows - 1) * row_bytes)
         walk.row_pixels = pixels, last_column = pixels - 1; /* one row behind the other, they are one */
     while (pixels > 1) {
         const int pairs = mk_min(pixels >> 1, p->pairs);
         mk_conv2d_s8_dsp_gather(p, &walk, last_column, pairs);
-        to = mk_mat2(&mat, p->buffer, to, pairs);
+        *out = (all ? mk_mat2 : mk_mat2_some)(mat, p->buffer, *out, pairs);
         pixels -= 2 * pairs;
     }
-    if (pixels) {
-        const struct mk_conv2d_s8_dsp_at last = {in + (rows - 1) * p->stride_h, (p->out_w - 1) * p->stride_w - p->pad_left};
-        const int direct = pointwise && p->in_ch % 4 == 0;
-        to = mk_mat1(&mat, direct ? last.in[0] + last.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &last), to);
-    }
+    return pixels;
+}
+
+/* The inputs of the last pixel. */
+static inline const int8_t *mk_conv2d_s8_dsp_last(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in, int rows) {
+    const struct mk_conv2d_s8_dsp_at last = {in + (rows - 1) * p->stride_h, (p->out_w - 1) * p->stride_w - p->pad_left};
+    const int direct = mk_conv2d_s8_dsp_pointwise(p) && p->in_ch % 4 == 0;
+    return direct ? last.in[0] + last.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &last);
+}
+
+MK_KERNEL __attribute__((unused)) static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in,
+                                                              int8_t *out, int rows) {
+    const struct mk_mat_s8 mat = {p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+    int8_t *to = out;
+    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 1)) to = mk_mat1(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
     mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
+}
+
+/* The outputs of the `count` groups that the stream holds now, of channels from `channel` on. */
+__attribute__((unused)) static void mk_conv2d_s8_dsp_groups(const struct mk_conv2d_s8_dsp *p, int count, int channel,
+                                                           const int8_t *const *in, int8_t *out, int rows) {
+    const int32_t *const end = p->stream + count * (4 * p->quads + MK_MAT_EXTRA);
+    const struct mk_mat_s8 mat = {p->stream, end, p->quads, p->scale, p->offset, p->out_ch, p->form};
+    int8_t *to = out + channel;
+    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 0)) mk_mat1_groups(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
+    if (channel + 4 * count == p->out_ch) mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
 }

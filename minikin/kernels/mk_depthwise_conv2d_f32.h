@@ -11,6 +11,7 @@ struct mk_depthwise_conv2d_f32 {
     int32_t out_ch, blocks;
     float act_min, act_max;
     const float *weight;
+    const uint16_t *half; /* the weights, where they are halves; then weight is null */
     const float *bias;
 };
 
@@ -20,17 +21,19 @@ static void mk_depthwise_conv2d_f32_pixel(const struct mk_depthwise_conv2d_f32 *
     const int hi = mk_tap_hi(first, p->dilation_w, p->kernel_w, p->in_w);
     const int at = (first + lo * p->dilation_w) * p->in_ch, step = p->dilation_w * p->in_ch;
     const int multiplier = p->out_ch / p->in_ch;
+    const int depth = mk_weight_bytes_f32(mk_weights_of_f32(p->weight, p->half)) * MK_LANES; /* bytes of a tap's weights */
     const struct mk_window_f32 window = {in, lo < hi ? p->kernel_h : 0, p->dilation_h * (int32_t)sizeof *in,
-                                         4 * MK_LANES * lo, 4 * MK_LANES * (p->kernel_w - hi), 0, hi - lo, 1, 4 * step - 4,
-                                         4 * MK_LANES * p->kernel_w, mk_zeros_f32,
+                                         depth * lo, depth * (p->kernel_w - hi), 0, hi - lo, 1, 4 * step - 4,
+                                         depth * p->kernel_w, mk_zeros_f32,
                                          mk_clamps_f32(p->act_min, p->act_max), p->act_min, p->act_max, 0};
-    const float *w = p->weight, *bias = p->bias ? p->bias : mk_zeros_f32;
+    mk_weights_f32 w = mk_weights_of_f32(p->weight, p->half);
+    const float *bias = p->bias ? p->bias : mk_zeros_f32;
     int o = 0;
-    for (; o < p->blocks * MK_LANES; o += MK_LANES, w += MK_LANES * p->kernel_h * p->kernel_w) {
+    for (; o < p->blocks * MK_LANES; o += MK_LANES, w = mk_behind_f32(w, MK_LANES * p->kernel_h * p->kernel_w)) {
         mk_taps_f32(out + o, &window, w, 4 * (at + o), bias);
         if (p->bias) bias += MK_LANES;
     }
-    for (int channel = o, left = multiplier; o < p->out_ch; ++o, w += p->kernel_h * p->kernel_w) {
+    for (int channel = o, left = multiplier; o < p->out_ch; ++o, w = mk_behind_f32(w, p->kernel_h * p->kernel_w)) {
         const float sum = mk_sum_f32(&window, w, 4 * (at + channel), 1);
         out[o] = mk_clamp_f32(sum + *bias, p->act_min, p->act_max);
         if (p->bias) ++bias;

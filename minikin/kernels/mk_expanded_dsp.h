@@ -1,41 +1,44 @@
-/* Four output channels of a convolution at a time, on DSP instructions: their weights are expanded to halfwords in scratch
- * memory, then all pixels go by.
+/* The conv2d of mk_conv2d_s8_dsp.h whose weights are packed: those of a few groups of four channels are expanded to scratch
+ * memory, as the words that mk_mat_s8.h reads, then all pixels go by.
  *
- * weight[(quad * 4 + channel) * 4 + place]: the weights of inputs 0, 2, 1, 3 of each quad; those of missing inputs are zero.
+ * Of each group's words, `numbers` are those that are no weights: four biases, five of the outputs. Where channels are no
+ * multiple of four, the last group overlaps the one before.
  */
 struct mk_expanded_dsp {
-    struct mk_patch patch;
-    int32_t out_ch, quads;
-    struct mk_requant requant;
-    int16_t *weight; /* scratch */
+    int32_t out_ch, inputs; /* of a pixel */
+    int32_t words;          /* of a group */
+    int32_t most;           /* groups expanded together */
+    const int32_t *numbers;
+    int32_t *stream; /* scratch: [most][words] */
 };
 
-/* Where the weight of input k lies in that of a channel. */
-static inline int mk_expanded_dsp_at(int k) { return (k & ~3) * 4 + (k & 1) * 2 + (k >> 1 & 1); }
-
-/* acc[i] = sum_k x[k] * (weights of channel i); x has whole quads. */
-__attribute__((unused)) static void mk_expanded_dsp_dot(uint32_t acc[4], const int8_t *x, const int16_t *weight, int quads) {
-    const int8_t *w = (const int8_t *)weight;
-    uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
-    for (; quads > 0; --quads, x += 4, w += 32) {
-        const uint32_t word = mk_load4(x), even = mk_sxtb16(word), odd = mk_sxtb16_ror8(word);
-        a0 = mk_smlad(odd, mk_load4(w + 4), mk_smlad(even, mk_load4(w), a0));
-        a1 = mk_smlad(odd, mk_load4(w + 12), mk_smlad(even, mk_load4(w + 8), a1));
-        a2 = mk_smlad(odd, mk_load4(w + 20), mk_smlad(even, mk_load4(w + 16), a2));
-        a3 = mk_smlad(odd, mk_load4(w + 28), mk_smlad(even, mk_load4(w + 24), a3));
-    }
-    acc[0] = a0, acc[1] = a1, acc[2] = a2, acc[3] = a3;
+/* How many groups are expanded together from this one on; 0 behind the last. */
+static inline int mk_expanded_dsp_groups(const struct mk_expanded_dsp *p, int group) {
+    const int whole = p->out_ch >> 2;
+    return group < whole ? mk_min(p->most, whole - group) : (p->out_ch & 3) > 0 && group == whole;
 }
 
-/* The outputs of the channels [n, n + count) at every pixel, from their weights and from biases with the input's zero point
- * folded in. */
-__attribute__((unused)) static void mk_expanded_dsp_s8(const struct mk_expanded_dsp *p, const int8_t *const *in,
-                                                      int8_t *out, int rows, int n, int count, const int32_t *bias) {
-    out += n;
-    for (int r = 0; r < rows; ++r, in += p->patch.stride_h)
-        for (int j = 0; j < p->patch.out_w; ++j, out += p->out_ch) {
-            uint32_t acc[4];
-            mk_expanded_dsp_dot(acc, mk_patch_s8(&p->patch, in, j), p->weight, p->quads);
-            for (int i = 0; i < count; ++i) out[i] = mk_requant_s8(&p->requant, acc[i] + (uint32_t)bias[i], n + i);
-        }
+/* Weights of zero and what else the words of a group hold; gives the place of the weights, as halfwords.
+ *
+ * The halfword of input k is 8 * (k / 4) + MK_EXPANDED_AT(k) behind it for channels 0 and 1, two more for channels 2 and 3:
+ * 256 * w1 + w0. */
+#define MK_EXPANDED_AT(k) ((k) % 2 * 4 + (k) / 2 % 2)
+MK_SHARED int16_t *mk_expanded_dsp_group(const struct mk_expanded_dsp *p, int group, int place) {
+    const int32_t *numbers = p->numbers + MK_MAT_EXTRA * group;
+    int32_t *const words = p->stream + place * p->words, *to = words;
+    while (to != words + 4) *to++ = *numbers++;
+    while (to != words + p->words - 5) *to++ = 0;
+    while (to != words + p->words) *to++ = *numbers++;
+    return (int16_t *)(words + 4);
+}
+
+/* Set the weight of input k of a channel from 0 to 3, whose lower neighbour's is there already. */
+static inline void mk_expanded_dsp_set(int16_t *group, int channel, int k, int32_t weight) {
+    int16_t *const to = group + 8 * (k >> 2) + MK_EXPANDED_AT(k & 3) + (channel & 2);
+    *to = (int16_t)(channel & 1 ? *to + 256 * weight : weight);
+}
+
+/* Where the outputs of a group begin. */
+static inline int mk_expanded_dsp_channel(const struct mk_expanded_dsp *p, int group) {
+    return mk_min(4 * group, p->out_ch - 4);
 }

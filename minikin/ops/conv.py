@@ -44,7 +44,7 @@ from minikin.ops.opdef import (
     require,
 )
 from minikin.ops.packing import mat_headers
-from minikin.ops.packing_f32 import F32_HEADERS, pack_conv_f32, pack_depthwise_f32
+from minikin.ops.packing_f32 import float32_kernels, pack_conv_f32, pack_depthwise_f32
 from minikin.ops.requant import (
     centred_weights,
     float_clamp,
@@ -57,6 +57,7 @@ from minikin.ops.requant import (
     weights_of,
 )
 from minikin.ops.stored import conv_kernels
+from minikin.ops.stored_dsp import conv_dsp_kernels
 from minikin.ops.window import conv_window as window
 from minikin.ops.window import more_padding
 from minikin.ops.work import conv_work, depthwise_work
@@ -364,10 +365,11 @@ conv2d = OpDef(
             for fast in (True, False)
             for exact in ("", "mk_mat2_exact.h")
         ),
+        *conv_dsp_kernels(),
         *conv_kernels(patch_bytes),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
-        Kernel(name="mk_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_conv_f32),
+        *float32_kernels("mk_conv2d_f32", pack_conv_f32),
     ),
     cases=(
         conv_case("3x3", (1, 6, 5, 3), (4, 3, 3, 3)),
@@ -438,7 +440,7 @@ depthwise_conv2d = OpDef(
         *DEPTHWISE_TAPS,
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
-        Kernel(name="mk_depthwise_conv2d_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_depthwise_f32),
+        *float32_kernels("mk_depthwise_conv2d_f32", pack_depthwise_f32),
     ),
     cases=(
         depthwise_case("3x3", (1, 6, 5, 4), (1, 3, 3, 4)),

@@ -14,7 +14,7 @@ from minikin.ops.conv_x4 import DENSE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, any_batch, clamp_float, is_dtype, register, require
 from minikin.ops.packing import is_symmetric, mat_headers, pack_stream, takes_exact, takes_fitted
-from minikin.ops.packing_f32 import F32_HEADERS, pack_dense_f32
+from minikin.ops.packing_f32 import float32_kernels, pack_dense_f32
 from minikin.ops.requant import (
     centred_weights,
     exact_matmul,
@@ -222,7 +222,7 @@ register(
             *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8")),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),
-            Kernel(name="mk_dense_f32", uses=F32_HEADERS, when=is_dtype("float32"), pack=pack_dense_f32),
+            *float32_kernels("mk_dense_f32", pack_dense_f32),
         ),
         cases=(
             dense_case("10x3", DenseAttrs(), ((1, 10),), {1: (3, 10), 2: (3,)}),

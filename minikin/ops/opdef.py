@@ -49,10 +49,11 @@ class Kernel:
     where in[i] points to the i-th of the input rows that OpDef.rows asks for, or is null outside the frame (padding), and
     the output rows are contiguous. `rows(view)` is how many it likes to compute in one call (narrow images want several, so
     that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
-    headers that it shares with other kernels; one that is `fast` takes flash or scratch memory for speed. `storage` is the
-    form in which it reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel,
-    `instructions` about how many it takes for a node (None: those of dense weights on its instruction set), `work` its counts
-    of loops (view, rows a call, rows made, counts of OpDef.work), where OpDef.work's alone do not fit. A frame kernel
+    headers that it shares with other kernels, `inner` the fields that are structs of other kernels; one that is `fast` takes
+    flash or scratch memory for speed. `storage` is the form in which it reads its weights (docs/storage.md), `code_bytes`
+    about what it takes beside a dense kernel, `instructions` about how many it takes for a node (None: those of dense weights
+    on its instruction set), `work` its counts of loops (view, rows a call, rows made, counts of OpDef.work), where
+    OpDef.work's alone do not fit. A frame kernel
     (OpDef.rows gives None) computes a whole tensor:
 
         void NAME(const struct STRUCT *p, const T *in, [const T *in1,] T *out, [T *out1])
@@ -72,6 +73,7 @@ class Kernel:
     whole_rows: Callable[[View], int] = lambda view: 1
     folds: bool = False
     uses: tuple[str, ...] = ()
+    inner: Mapping[str, str] = field(default_factory=dict, hash=False)
     fast: bool = False
     storage: str = "dense"
     code_bytes: int = 0

@@ -61,7 +61,7 @@ def dense_instructions(form: str) -> Callable[[View], float]:
     return instructions
 
 
-def conv_instructions(form: str, per_mac: float = PER_MAC["c"]) -> Callable[[View], float]:
+def conv_instructions(form: str) -> Callable[[View], float]:
     """As where a few rows come at a time: a form that is expanded is expanded for each of them."""
 
     def instructions(view: View) -> float:
@@ -71,7 +71,7 @@ def conv_instructions(form: str, per_mac: float = PER_MAC["c"]) -> Callable[[Vie
             return pixels * (gather + entries_of(view, form) + 40 * channels)
         groups = -(-channels // max(1, expanded_channels(view)))
         expanding = -(-height // several_rows(view)) * entries_of(view, form)
-        return expanding + pixels * (groups * gather + per_mac * rows.size + 40 * channels)
+        return expanding + pixels * (groups * gather + PER_MAC["c"] * rows.size + 40 * channels)
 
     return instructions
 
@@ -121,9 +121,8 @@ def coded_of(view: View) -> coded.Coded:
     return _coded(rows.tobytes(), rows.shape, data)
 
 
-def coded_fields(view: View, at: int = 0) -> dict[str, Field]:
+def coded_struct(own: coded.Coded, at: int) -> dict[str, Field]:
     """struct mk_coded; its probabilities lie in scratch memory from byte `at` on."""
-    own = coded_of(view)
     return {
         "data": np.frombuffer(own.data, np.uint8),
         "bytes": len(own.data),
@@ -163,7 +162,7 @@ def pack_dense(form: str) -> Pack:
         head = {name: fields[name] for name in ("batch", "in_ch", "out_ch")}
         if form == "coded":
             head |= {"in_offset": fields["in_offset"], "requant": requant(fields)}
-            return head | {"codes": coded_fields(view)}
+            return head | {"codes": coded_struct(coded_of(view), 0)}
         return head | {"requant": requant(fields), "bias": folded_bias(view), "codes": form_fields(view, form)}
 
     return pack
@@ -199,7 +198,7 @@ def expanded_channels(view: View) -> int:
 
 PIXELS = 16
 """That go by while a few channels are expanded, where rows are made as they are needed."""
-POINTERS = 40
+POINTERS = 32
 """To input rows, at most, that one call takes: they lie on the stack."""
 
 
@@ -259,7 +258,7 @@ def pack_conv(form: str, patch_bytes: Callable[[View, int], int]) -> Pack:
         head |= {"in_offset": fields["in_offset"], "most": most}
         conv = head | {"requant": requant(fields), "weight": Scratch(at=weight)}
         if form == "coded":
-            return {"conv": conv, "codes": coded_fields(view)}
+            return {"conv": conv, "codes": coded_struct(coded_of(view), 0)}
         bias = fields["bias"] if fields["bias"] is not None else np.zeros(view.y.shape[3], np.int32)
         return {"conv": conv, "bias": bias, "codes": form_fields(view, form, most)}
 
@@ -268,40 +267,6 @@ def pack_conv(form: str, patch_bytes: Callable[[View, int], int]) -> Pack:
 
 def conv_scratch(form: str, patch_bytes: Callable[[View, int], int]) -> Callable[[View, int], int]:
     return lambda view, rows: scratch_parts(view, form, patch_bytes(view, rows))[2]
-
-
-def quads_of(view: View) -> int:
-    return -(-rows_of(view).shape[1] // 4)
-
-
-def takes_dsp(form: str) -> When:
-    """Enough channels that four of them as halfwords are few."""
-    return lambda view: view.y.shape[3] > 2 * GROUP and takes_conv(form)(view)
-
-
-def pack_conv_dsp(form: str, patch_bytes: Callable[[View, int], int]) -> Pack:
-    """The fields of mk_conv2d_s8_<form>_dsp: scratch memory holds decisions, the expanded weights and the patch."""
-
-    def pack(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-        weight, patch, _ = dsp_parts(view, form, patch_bytes)
-        gathers = patch_bytes(view, 1) > 0 or rows_of(view).shape[1] % 4 > 0
-        own = patch_fields(view, fields, Scratch(at=patch) if gathers else None)
-        conv = {"patch": own, "out_ch": fields["out_ch"], "quads": quads_of(view), "requant": requant(fields)}
-        conv["weight"] = Scratch("int16_t", weight)
-        if form == "coded":
-            return {"conv": conv, "codes": coded_fields(view)}
-        return {"conv": conv, "bias": folded_bias(view), "codes": form_fields(view, form)}
-
-    return pack
-
-
-def dsp_parts(view: View, form: str, patch_bytes: Callable[[View, int], int]) -> tuple[int, int, int]:
-    """Where the expanded weights and the patch lie in scratch memory, and where it ends."""
-    weight = coded_scratch(view, 1) if form == "coded" else 0
-    weight += -weight % 4
-    patch = weight + 32 * quads_of(view)
-    gathers = patch_bytes(view, 1) > 0 or rows_of(view).shape[1] % 4 > 0
-    return weight, patch, patch + (4 * quads_of(view) if gathers else 0)
 
 
 HEADERS = {
@@ -313,7 +278,7 @@ HEADERS = {
 }
 
 
-STORAGES = ("dense", *HEADERS)
+STORAGES = ("dense", *HEADERS, "float16")
 
 
 def dense_kernels() -> tuple[Kernel, ...]:
@@ -335,24 +300,7 @@ def dense_kernels() -> tuple[Kernel, ...]:
 
 def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
     """`patch_bytes`: of the inputs of one pixel, where they have to be gathered."""
-    dsp = (
-        Kernel(
-            name=f"mk_conv2d_s8_{form}_dsp",
-            isa="dsp",
-            storage=form,
-            code_bytes=CONV_CODE_BYTES[form],
-            instructions=conv_instructions(form, PER_MAC["dsp"]),
-            work=form_work(form),
-            uses=("mk_requant.h", "mk_patch.h", "mk_dsp.h", "mk_expanded_dsp.h", *HEADERS[form]),
-            when=takes_dsp(form),
-            pack=pack_conv_dsp(form, patch_bytes),
-            scratch=lambda view, rows, form=form: dsp_parts(view, form, patch_bytes)[2],
-            rows=several_rows,
-            whole_rows=most_rows,
-        )
-        for form in EXPANDED
-    )
-    portable = (
+    return tuple(
         Kernel(
             name=f"mk_conv2d_s8_{form}",
             storage=form,
@@ -368,4 +316,3 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
         )
         for form, headers in HEADERS.items()
     )
-    return *dsp, *portable

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Net, int8, int8_case, union
+from networks import Net, case_graph, int8, int8_case, union
 
 from minikin.errors import UsageError
 from minikin.graph import Graph, Quant
 from minikin.ops import coded, storage
-from minikin.ops.opdef import OPS, get_op
+from minikin.ops.conv import conv_case
+from minikin.ops.conv_dsp import conv_scratch
+from minikin.ops.opdef import OPS, Kernel, get_op
 from minikin.ops.shape import ReshapeAttrs
 from minikin.ops.stored import STORAGES, coded_scratch
+from minikin.ops.stored_dsp import coded_weights
+from minikin.plan import Step
 from minikin.vboard.build import compile
 from minikin.vboard.run import random_inputs
 from minikin.vboard.verify import verify
@@ -145,7 +149,7 @@ def layers_of(form: str) -> list[Graph]:
     return made
 
 
-@pytest.mark.parametrize("form", STORAGES[1:])
+@pytest.mark.parametrize("form", [form for form in STORAGES if form in (*storage.FORMS, "coded")])
 def test_stored_equals_integers(form: str) -> None:
     """All cases in one firmware: on the host, under sanitizers, and on the board; inputs at both ends too."""
     graph = union(form, layers_of(form))
@@ -180,6 +184,26 @@ def pruned_network(seed: int = 0) -> Graph:
     return graph.replace(tensors=tensors)
 
 
+def check_scratch(step: Step) -> None:
+    """A convolution that expands weights has room for half of its channels, or four, and for some pixels."""
+    kernel, view = step.layer.kernel, step.layer.view
+    if kernel.storage not in ("codebook", "coded") or view.node.op != "conv2d":
+        return
+    weights = view.inputs[1]
+    assert weights is not None
+    channels, inputs = weights.shape[0], weights.size // weights.shape[0]
+    if kernel.inner:
+        own = kernel.pack(view, get_op("conv2d").emit(view))["expanded"]
+        assert isinstance(own, dict)
+        decisions = 2 * coded_weights(view).decisions + 2 if kernel.storage == "coded" else 0
+        assert 4 * own["most"] <= channels / 2
+        assert step.scratch_bytes <= decisions + 4 * own["most"] * own["words"] + conv_scratch(view, step.layer.rows)
+        assert own["words"] <= inputs + 3 + 9
+    else:
+        decisions = coded_scratch(view, 1) if kernel.storage == "coded" else 0
+        assert step.scratch_bytes - decisions <= 5 * inputs
+
+
 @pytest.mark.parametrize("board", ["nucleo-l4r5zi", "pico"])
 @pytest.mark.parametrize("options", [("speed", None), ("balanced", None), ("flash", None), ("balanced", "coded")])
 def test_mixed_network(board: str, options: tuple[str, str | None]) -> None:
@@ -189,14 +213,7 @@ def test_mixed_network(board: str, options: tuple[str, str | None]) -> None:
     result = verify(build, 3)
     assert result.equal, result.first_difference
     for step in build.plan.steps:
-        own = step.layer
-        if own.kernel.storage in ("codebook", "coded") and own.view.node.op == "conv2d":
-            decisions = coded_scratch(own.view, 1) if own.kernel.storage == "coded" else 0
-            weights = own.view.inputs[1]
-            assert weights is not None
-            filled = -(-(weights.size // weights.shape[0]) // 4) * 4
-            halfwords = 2 if own.kernel.isa == "dsp" else 1
-            assert step.scratch_bytes - decisions <= (4 * halfwords + 1) * filled + 4  # four channels, a pixel's inputs
+        check_scratch(step)
     assert sum(own.stored_bytes for own in build.stored) == build.weights_bytes
 
 
@@ -225,3 +242,104 @@ def test_equal_scales_are_stored_once() -> None:
     graph = graph.replace(tensors=dict(graph.tensors) | {w.name: same})
     build = compile(graph, "pico", storage="dense", optimize="flash")  # by a kernel that takes weights as they are
     assert build.stored_bytes == build.stored[0].stored_bytes == w.size + 4 * w.shape[0] + 5
+
+
+WIDE = (
+    conv_case("9_of_27", (1, 7, 6, 3), (9, 3, 3, 3), padding=(1, 1, 1, 1)),
+    conv_case("12_pointwise", (1, 5, 5, 8), (12, 1, 1, 8), activation="relu"),
+    conv_case("14_of_20_stride2", (1, 9, 7, 5), (14, 2, 2, 5), stride=(2, 2), padding=(1, 0, 0, 1)),
+    conv_case("24_dilated", (1, 9, 9, 4), (24, 3, 2, 4), dilation=(2, 3), padding=(2, 2, 0, 3)),
+    conv_case("40_of_4", (1, 16, 1, 4), (40, 1, 1, 4), stride=(1, 1), activation="relu6"),
+    conv_case("11_batch2", (2, 4, 5, 8), (11, 3, 1, 8), bias=False),
+    conv_case("33_pointwise_stride2", (1, 7, 7, 12), (33, 1, 1, 12), stride=(2, 2)),
+)
+"""More than eight channels: enough that DSP kernels expand groups of four."""
+
+
+@pytest.mark.parametrize(
+    ("form", "optimize", "toolchain"),
+    [
+        ("codebook", "speed", "zig"),
+        ("codebook", "balanced", "gcc"),
+        ("coded", "balanced", "zig"),
+        ("bitmask", "speed", "gcc"),
+        ("nm", "balanced", "gcc"),
+    ],
+    indirect=["toolchain"],
+)
+def test_expanded_by_dsp(form: str, optimize: str, toolchain: str) -> None:
+    """Groups that overlap, inputs that are no whole quads, borders, pixels without a partner, batches."""
+    kernels = {f"mk_conv2d_s8_{form}_dsp"}
+    made = []
+    for number, case in enumerate(WIDE):
+        graphs = [patterned(int8_case(OPS["conv2d"], case), number + i) for i in range(len(PATTERNS))]
+        able = [own for own in graphs if kernels & {k.name for k in choices(own)}]
+        made += able[:1]
+    assert len(made) >= 5
+    graph = union(form, made)
+    build = compile(graph, "nucleo-l4r5zi", toolchain=toolchain, optimize=optimize, storage=form, shrink=False)
+    assert {step.layer.kernel.name for step in build.plan.steps} == kernels
+    samples = [random_inputs(graph, seed) for seed in range(2)]
+    samples += [[np.full(t.shape, end, np.int8) for t in graph.input_tensors] for end in (-128, 127)]
+    result = verify(build, samples)
+    assert result.equal, result.first_difference
+
+
+def choices(graph: Graph) -> list[Kernel]:
+    """Of the only layer, on DSP instructions."""
+    node = graph.nodes[0]
+    return get_op(node.op).choices(graph.view(node), "dsp")
+
+
+def with_halves(graph: Graph, seed: int) -> Graph:
+    """Every weight a float16 number: many are subnormal, and some zero below zero."""
+    rng, tensors = np.random.default_rng(seed), dict(graph.tensors)
+    for node in graph.nodes:
+        w = tensors[node.inputs[1]]
+        bits = rng.integers(0, 1 << 16, w.shape) & np.where(rng.random(w.shape) < 0.3, 0x83FF, 0xBFFF)
+        halves = np.where(rng.random(w.shape) < 0.1, -0.0, bits.astype(np.uint16).view(np.float16))
+        tensors[w.name] = w.replace(data=halves.astype(np.float32))
+    return graph.replace(tensors=tensors)
+
+
+def float_cases() -> Graph:
+    names = ("3x3_same", "grouped", "12_channels_relu6", "groups_of_10", "batch2_no_bias", "19_units", "relu", "10x3")
+    names += ("17_channels_relu6", "multiplier2", "8_channels_no_bias", "relu6_batch", "keywords")
+    ops = [OPS[name] for name in ("conv2d", "depthwise_conv2d", "dense")]
+    return union("halves", [case_graph(op, case) for op in ops for case in op.cases if case.name in names])
+
+
+@pytest.mark.parametrize(("board", "toolchain"), [("nucleo-l4r5zi", "gcc"), ("pico", "zig")], indirect=["toolchain"])
+def test_halves_are_the_same_floats(board: str, toolchain: str) -> None:
+    """Weights that are float16 numbers take two bytes, and give the bytes that floats give: with an FPU and without."""
+    graph = with_halves(float_cases(), 0)
+    builds = [compile(graph, board, toolchain=toolchain, storage=form) for form in ("dense", "float16")]
+    sizes = [build.weights_bytes for build in builds]
+    count = sum(graph.tensors[node.inputs[1]].size for node in graph.nodes)
+    assert {own.storage for own in builds[1].stored} == {"float16"}
+    assert sizes[0] - sizes[1] == 2 * count
+    result = verify(builds[1], 2)
+    assert result.equal, result.first_difference
+    assert result.board_equals_host
+    samples = random_inputs(graph, 5)
+    outputs = [build.run(*samples).outputs for build in builds]
+    for dense, half in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(dense.view(np.uint32), half.view(np.uint32))
+
+
+def test_only_exact_halves_are_stored_so() -> None:
+    """A layer with one weight that is no float16 number keeps four bytes; flash takes the smaller form by itself."""
+    net = Net("floats", (1, 8, 8, 3), 0)
+    net.conv(16, (3, 3))
+    net.conv(32, (3, 3))
+    net.conv(32, (3, 3))
+    graph = with_halves(net.graph(), 1)
+    w = graph.tensors[graph.nodes[1].inputs[1]]
+    data = np.array(w.data)
+    data[3, 1, 2, 5] = 1 / 3
+    graph = graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=data)})
+    build = compile(graph, "nucleo-l4r5zi", optimize="flash")
+    assert [own.storage for own in build.stored] == ["float16", "dense", "float16"]
+    result = verify(build, 2)
+    assert result.equal, result.first_difference
+    assert {own.storage for own in compile(graph, "nucleo-l4r5zi", optimize="speed").stored} == {"dense"}
