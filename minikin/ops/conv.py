@@ -19,12 +19,16 @@ from minikin.ops.conv_dsp import (
     conv_scratch,
     depthwise_rows,
     depthwise_scratch,
+    group_scratch,
     pack_conv,
     pack_depthwise,
+    pack_groups,
     takes_conv,
     takes_conv_fitted,
     takes_depthwise,
     takes_depthwise_fitted,
+    takes_groups,
+    takes_groups_fitted,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
 from minikin.ops.conv_taps import DEPTHWISE_TAPS
@@ -361,6 +365,20 @@ conv2d = OpDef(
                 pack=pack_conv,
                 whole_rows=conv_rows,
                 scratch=conv_scratch,
+            )
+            for fast in (True, False)
+            for exact in ("", "mk_mat2_exact.h")
+        ),
+        *(
+            Kernel(
+                name="mk_conv2d_s8_groups_dsp",
+                isa="dsp",
+                fast=fast,
+                uses=mat_headers(fast, exact),
+                when=takes_groups if exact else takes_groups_fitted,
+                pack=pack_groups,
+                whole_rows=conv_rows,
+                scratch=group_scratch,
             )
             for fast in (True, False)
             for exact in ("", "mk_mat2_exact.h")

@@ -98,6 +98,69 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def takes_groups(view: View) -> bool:
+    """int8 in groups of four channels at least, and the proofs of mk_mat_s8.h hold."""
+    return _is_grouped(view) and takes_exact(view, group_weights(view))
+
+
+def takes_groups_fitted(view: View) -> bool:
+    """The same with outputs of the fitted form."""
+    return _is_grouped(view) and takes_fitted(view, group_weights(view))
+
+
+def _is_grouped(view: View) -> bool:
+    depth, channels = weights_of(view).shape[3], view.x.shape[3]
+    return is_symmetric(view) and channels > depth >= 4 and view.y.shape[3] // (channels // depth) >= GROUP
+
+
+def group_weights(view: View) -> np.ndarray:
+    """[groups, channels of each, inputs]; a tap's inputs are quads, of which the last repeats some of the one before as zeros."""
+    w, groups = weights_of(view), view.x.shape[3] // weights_of(view).shape[3]
+    assert w.data is not None
+    units, depth = w.shape[0], w.shape[3]
+    whole = depth & ~3
+    quads = [w.data[..., :whole]]
+    if depth > whole:
+        quads.append(np.where(np.arange(depth - 4, depth) < whole, 0, w.data[..., -4:]))
+    return np.concatenate(quads, axis=3).reshape(groups, units // groups, -1)
+
+
+def group_pairs(view: View) -> int:
+    """Pairs of pixels that are widened together: what fits into half a KB, one at least."""
+    return max(1, min(512 // (4 * group_weights(view).shape[2]), conv_rows(view) * view.y.shape[2] // 2))
+
+
+def group_scratch(view: View, rows: int) -> int:
+    """Widened pixels, one of padding, and where their taps lie."""
+    return (4 * group_weights(view).shape[2] + 8 * conv_window(view).taps) * group_pairs(view) + 4 * group_blank_words(
+        view
+    )
+
+
+def group_blank_words(view: View) -> int:
+    return -(-view.x.shape[3] // 4) if any(view.attrs.padding) else 0
+
+
+def pack_groups(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    geometry = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "dilation_w")
+    kept = (*geometry, "kernel_h", "kernel_w", "group_in", "group_out")
+    weights = group_weights(view)
+    packed = pack_stream(view, weights)
+    stream = packed.pop("stream")
+    assert isinstance(stream, np.ndarray)
+    return {
+        **{name: fields[name] for name in kept},
+        "zero": quant_of(view.x).zero_point,
+        "padded": int(any(view.attrs.padding)),
+        "pairs": group_pairs(view),
+        **packed,
+        "blank_words": group_blank_words(view),
+        "group_words": len(stream) // len(weights),
+        "stream": stream,
+        "buffer": Scratch("int32_t"),
+    }
+
+
 def takes_depthwise_fitted(view: View) -> bool:
     """The kernels of takes_depthwise whose outputs have fitted steps."""
     return _is_depthwise_3x3(view) and fit_depthwise(view) is not None

@@ -112,12 +112,16 @@ def _tie_bits(channels: PackedChannels) -> int | None:
 
 
 def grouped_channels(view: View, weights: np.ndarray) -> PackedChannels:
-    """In groups of four: the last one overlaps the one before, or repeats its last channel where there are under four."""
-    count = len(weights)
+    """In groups of four: the last one overlaps the one before, or repeats its last channel where there are under four.
+
+    `weights` are [channels, inputs], or [groups of a convolution, channels of each, inputs].
+    """
+    count = weights.shape[-2]
     whole = count // GROUP * GROUP
     last = np.arange(count - GROUP, count) if count > whole else np.arange(0)
     order = np.concatenate([np.arange(whole), last]) if whole else np.minimum(np.arange(GROUP), count - 1)
-    return packed_channels(view, weights).take(order)
+    weights = weights.reshape(-1, weights.shape[-1])
+    return packed_channels(view, weights).take((np.arange(0, len(weights), count)[:, None] + order).reshape(-1))
 
 
 def fits_stream(channels: PackedChannels) -> bool:
@@ -134,7 +138,7 @@ def mat_headers(fast: bool, exact: str) -> tuple[str, ...]:
 
 
 def pack_stream(view: View, weights: np.ndarray) -> dict[str, Field]:
-    """The fields of a kernel that multiplies by `weights` [channels, inputs], inputs and channels filled up to fours."""
+    """The fields of a kernel that multiplies by `weights`, inputs and channels filled up to fours: see grouped_channels."""
     channels = grouped_channels(view, weights)
     fitted = fit_groups(view, channels)
     w = _padded(channels.weights, 4, 1)
@@ -155,9 +159,9 @@ def pack_stream(view: View, weights: np.ndarray) -> dict[str, Field]:
     stream = np.concatenate([biases, words, mult, last[:, None]], axis=1).astype(np.int64)
     lo, hi = activation_range(view, view.attrs.activation)
     return {
-        "out_ch": len(weights),
+        "out_ch": weights.size // weights.shape[-1],
         "quads": quads,
-        "whole_words": len(weights) // GROUP * stream.shape[1],
+        "whole_words": weights.shape[-2] // GROUP * stream.shape[1],
         **exact_fields(view, channels),
         "form": FITTED if fitted else EXACT,
         "act_min": lo,

@@ -100,8 +100,11 @@ def random_layer(op: str, seed: int) -> Graph:
         "padding": tuple(pads),
         "activation": act,
     }
-    units = size(1, 10) if op == "conv2d" else c
-    shape, axis = ((units, *kernel, c), 0) if op == "conv2d" else ((1, *kernel, c), 3)
+    units, groups = size(1, 10) if op == "conv2d" else c, 1
+    if op == "conv2d" and rng.random() < 0.25:
+        groups = size(2, 3)
+        c, units = groups * size(3, 9), groups * size(3, 9)
+    shape, axis = ((units, *kernel, c // groups), 0) if op == "conv2d" else ((1, *kernel, c), 3)
     attrs = Conv2dAttrs(**values) if op == "conv2d" else DepthwiseConv2dAttrs(**values)
     return layer(op, attrs, (1, h, w, c), [weights(rng, shape, axis, units), bias(rng, units)], rng)
 
