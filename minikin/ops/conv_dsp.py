@@ -114,7 +114,7 @@ def _is_grouped(view: View) -> bool:
 
 
 def group_weights(view: View) -> np.ndarray:
-    """[groups, channels of each, inputs]; a tap's inputs are quads, of which the last repeats some of the one before as zeros."""
+    """[groups, channels of each, inputs]; a tap's inputs are quads, of which the last repeats some as zeros."""
     w, groups = weights_of(view), view.x.shape[3] // weights_of(view).shape[3]
     assert w.data is not None
     units, depth = w.shape[0], w.shape[3]
