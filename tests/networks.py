@@ -52,11 +52,17 @@ class Net:
         return self.constant(self.rng.normal(0, 0.1, count).astype(np.float32))
 
     def conv(
-        self, filters: int, kernel: tuple[int, int], stride: int = 1, activation: str = "relu", x: str | None = None
+        self,
+        filters: int,
+        kernel: tuple[int, int],
+        stride: int = 1,
+        activation: str = "relu",
+        x: str | None = None,
+        groups: int = 1,
     ) -> str:
         h, w, c = self.shapes[x or self.x][1:]
         padding = same_padding((h, w), kernel, (stride, stride))
-        weight = self.weight((filters, *kernel, c), kernel[0] * kernel[1] * c)
+        weight = self.weight((filters, *kernel, c // groups), kernel[0] * kernel[1] * c // groups)
         attrs = Conv2dAttrs(stride=(stride, stride), padding=padding, activation=activation)
         return self.add("conv2d", attrs, weight, self.bias(filters), x=x)
 

@@ -66,6 +66,56 @@ def test_real_networks(name: str, shared: Path, toolchain: str) -> None:
     assert compile(graph, "nucleo-l4r5zi", toolchain=toolchain).code_bytes <= CODE_BYTES
 
 
+def blocks_5x5(net: Net) -> None:
+    """5x5 as MobileNetV3 has them, with and without an activation."""
+    for filters, stride, activation in ((24, 1, "relu"), (32, 2, "none"), (48, 1, "relu")):
+        net.depthwise((5, 5), stride, activation)
+        net.conv(filters, (1, 1))
+
+
+def blocks_3x3(net: Net) -> None:
+    """Separable convolutions as Keras makes them: no activation between."""
+    for filters in (24, 32):
+        net.depthwise((3, 3), 1, "none")
+        net.conv(filters, (1, 1))
+
+
+def blocks_1d(net: Net) -> None:
+    """Over time, along rows."""
+    for filters, kernel in ((32, 5), (32, 9), (48, 13)):
+        net.depthwise((1, kernel))
+        net.conv(filters, (1, 1))
+
+
+def blocks_grouped(net: Net) -> None:
+    for filters, stride in ((32, 1), (64, 2)):
+        net.conv(filters, (3, 3), stride, groups=4)
+        net.conv(filters, (1, 1), groups=2)
+
+
+MADE_BLOCKS = {
+    "3x3": (blocks_3x3, (1, 24, 24, 16), "mk_depthwise_conv2d_s8_dsp", 1.93, 2.65),
+    "5x5": (blocks_5x5, (1, 24, 24, 16), "mk_depthwise_conv2d_s8_taps_dsp", 1.56, 1.75),
+    "1d": (blocks_1d, (1, 1, 128, 16), "mk_depthwise_conv2d_s8_taps_dsp", 1.88, 1.88),
+    "grouped": (blocks_grouped, (1, 16, 16, 16), "mk_conv2d_s8_groups_dsp", 1.19, 1.20),
+}
+"""Layers, input, their kernel, instructions for a MAC of it in builds for speed and balanced ones."""
+
+
+@pytest.mark.parametrize("name", MADE_BLOCKS)
+def test_made_blocks(name: str) -> None:
+    layers, shape, kernel, *ceilings = MADE_BLOCKS[name]
+    net = Net(name, shape, 0)
+    layers(net)
+    graph = int8(net.graph())
+    for optimize, ceiling in zip(("speed", "balanced"), ceilings, strict=True):
+        result = compile(graph, "nucleo-l4r5zi", optimize=optimize).run()
+        own = [layer for layer in result.layers if layer.kernel == kernel]
+        assert own
+        assert result.stack_bytes <= STACK_BYTES
+        assert sum(layer.instructions for layer in own) <= ceiling * sum(layer.macs for layer in own)
+
+
 def test_two_dense_layers() -> None:
     """784-20-10: no more than its weights, its activations and a loop."""
     net = Net("digits", (1, 784), 0)
