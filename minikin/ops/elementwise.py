@@ -254,12 +254,12 @@ def broadcast_walk(shape: tuple[int, ...], inputs: list[tuple[int, ...]]) -> tup
 
 
 SUM_FRACTION = 21
-"""Fraction bits of a sum in mk_add_s8_dsp."""
+"""Fraction bits of a sum in mk_add_s8_dsp and mk_add_s8_x4."""
 
 
 @once_per_view
 def fit_sum(view: View, sign: int) -> dict[str, Field] | None:
-    """a_mult, b_mult and start of mk_add_s8_dsp that give all sums of two codes; None where none were found.
+    """a_mult, b_mult and start of mk_add_s8_dsp and mk_add_s8_x4 that give all sums of two codes; None where none were found.
 
     A sum of two products whose halves are rounded once is within 2**-19 of the one that TFLite rounds four times. A start
     within an interval makes up for that, unless some pair of codes lies nearer to a half than the multipliers are exact.
@@ -314,7 +314,7 @@ def pack_mve(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
-def pack_dsp(view: View, sign: int) -> dict[str, Field]:
+def pack_fitted(view: View, sign: int) -> dict[str, Field]:
     fitted = fit_sum(view, sign)
     assert fitted is not None
     lo, hi = activation_range(view, view.attrs.activation)
@@ -328,15 +328,20 @@ def _kernels(op: str, sign: int) -> tuple[Kernel, ...]:
         mve_headers = ("mk_dsp.h", "mk_mve.h")
         kernels.append(Kernel(name="mk_add_s8_mve", isa="mve", uses=mve_headers, when=takes_mve, pack=pack_mve))
     if sign:
-        kernels.append(
+        kernels += [
             Kernel(
-                name="mk_add_s8_dsp",
-                isa="dsp",
-                uses=("mk_dsp.h",),
+                name=name,
+                isa=isa,
+                uses=uses,
                 when=lambda v: is_dtype("int8")(v) and same_shapes(v) and fit_sum(v, sign) is not None,
-                pack=lambda v, fields: pack_dsp(v, sign),
+                pack=lambda v, fields: pack_fitted(v, sign),
             )
-        )
+            for name, isa, uses in (
+                ("mk_add_s8_dsp", "dsp", ("mk_dsp.h",)),
+                ("mk_add_s8_x4", "rv", ()),
+                ("mk_add_s8_x4", "v6m", ()),
+            )
+        ]
     for dtype, suffix in (("int8", "s8"), ("float32", "f32")):
         right_dtype = is_dtype(dtype)
         kernels += [

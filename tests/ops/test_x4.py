@@ -19,7 +19,7 @@ from minikin.vboard.verify import verify
 def test_x4_equals_integers(board: str, toolchain: str) -> None:
     if toolchain == "gcc" and shutil.which(get_board(board).core.gcc) is None:
         pytest.skip(f"{get_board(board).core.gcc} is not installed")
-    ops = ("conv2d", "depthwise_conv2d", "dense")
+    ops = ("conv2d", "depthwise_conv2d", "dense", "add")
     layers = [make(op, seed) for op in ops for make in (random_layer, wide_layer) for seed in range(10)]
     graph = union("layers", layers)
     build = compile(graph, board, optimize="speed", toolchain=toolchain)
