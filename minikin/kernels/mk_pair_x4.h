@@ -24,10 +24,16 @@ struct mk_pair_x4_sums {
 
 /* The inputs of two pixels as words. */
 MK_SHARED void mk_pair_x4_widen(int32_t *to, const int8_t *a, const int8_t *b, int n) {
-    for (; n > 0; n -= 4, to += 5) {
+    for (; n >= 4; n -= 4, to += 5, a += 4, b += 4) {
+        const uint32_t x0 = ((uint32_t)b[0] << 16) + (uint32_t)a[0], x1 = ((uint32_t)b[1] << 16) + (uint32_t)a[1];
+        const uint32_t x2 = ((uint32_t)b[2] << 16) + (uint32_t)a[2], x3 = ((uint32_t)b[3] << 16) + (uint32_t)a[3];
+        to[1] = (int32_t)x0, to[2] = (int32_t)x1, to[3] = (int32_t)x2, to[4] = (int32_t)x3;
+        to[0] = (int32_t)((1u << 15) - ((x0 + x1 + x2 + x3) << 7));
+    }
+    if (n) { /* what is left, filled up with zeros */
         uint32_t sum = 0;
         for (int k = 0; k < 4; ++k) {
-            const uint32_t x = k < n ? ((uint32_t)*b++ << 16) + (uint32_t)*a++ : 0;
+            const uint32_t x = k < n ? ((uint32_t)b[k] << 16) + (uint32_t)a[k] : 0;
             to[1 + k] = (int32_t)x;
             sum += x;
         }
@@ -130,19 +136,39 @@ MK_SHARED void mk_pair_x4_exact(const struct mk_pair_x4_numbers *n, const struct
     }
 }
 
-/* The sums of a channel before its products: twice its bias, less the 2^15 of all parts, and its corrections. Gives the place
- * behind those. */
-static inline const int8_t *mk_pair_x4_start(struct mk_pair_x4_sums *sums, int32_t bias, int parts, const int32_t *x,
-                                             const int8_t *correction, int count) {
-    uint32_t both = (uint32_t)bias * 65537u - ((uint32_t)parts << 15), upper = (uint32_t)bias;
-    for (; count > 0; --count, correction += 2) {
-        x += (uint8_t)correction[0];
-        const uint32_t product = (uint32_t)*x * (uint32_t)correction[1];
-        both += product, upper += (uint32_t)((int32_t)(product + (1u << 15)) >> 16);
+/* The sums of four channels before their products: twice the bias, less the 2^15 of all parts, and corrections. Gives the
+ * place behind those. */
+#if MK_V6M
+MK_NAKED const int8_t *mk_pair_x4_start(MK_ARG struct mk_pair_x4_sums sums[4], MK_ARG const int32_t *bias,
+                                        MK_ARG const uint16_t *counts, MK_ARG const int32_t *pair, MK_ARG uint32_t taken) {
+    /* r1: corrections; r2: how many are left; r3: pair; r8: taken; r9: pair; r10: bias; r11: counts; r12: end; lr: 2^15 */
+    __asm__(".syntax unified\n push {r4, r5, r6, r7, lr}\n mov r4, r8\n mov r5, r9\n mov r6, r10\n mov r7, r11\n"
+            "push {r4, r5, r6, r7}\n mov r9, r3\n mov r10, r1\n mov r11, r2\n ldr r4, [sp, #36]\n mov r8, r4\n"
+            "movs r4, #1\n lsls r4, r4, #15\n mov lr, r4\n movs r1, r2\n adds r1, #8\n movs r4, r0\n adds r4, #32\n mov r12, r4\n"
+            "1: mov r4, r10\n ldmia r4!, {r5}\n mov r10, r4\n lsls r4, r5, #16\n adds r4, r4, r5\n mov r6, r8\n subs r4, r4, r6\n"
+            "mov r6, r11\n ldrh r2, [r6]\n adds r6, #2\n mov r11, r6\n mov r3, r9\n cmp r2, #0\n beq 3f\n"
+            "2: ldrb r6, [r1]\n lsls r6, r6, #2\n adds r3, r3, r6\n ldr r6, [r3]\n ldrb r7, [r1, #1]\n sxtb r7, r7\n"
+            "muls r6, r7\n adds r4, r4, r6\n add r6, lr\n asrs r6, r6, #16\n adds r5, r5, r6\n adds r1, #2\n subs r2, #1\n bne 2b\n"
+            "3: stmia r0!, {r4, r5}\n cmp r0, r12\n bne 1b\n movs r0, r1\n pop {r4, r5, r6, r7}\n"
+            "mov r8, r4\n mov r9, r5\n mov r10, r6\n mov r11, r7\n pop {r4, r5, r6, r7, pc}\n");
+}
+#else
+static const int8_t *mk_pair_x4_start(struct mk_pair_x4_sums sums[4], const int32_t *bias, const uint16_t *counts,
+                                      const int32_t *pair, uint32_t taken) {
+    const int8_t *correction = (const int8_t *)(counts + 4);
+    for (const struct mk_pair_x4_sums *end = sums + 4; sums != end; ++sums, ++bias, ++counts) {
+        const int32_t *x = pair;
+        uint32_t parts = (uint32_t)*bias * 65537u - taken, upper = (uint32_t)*bias;
+        for (int n = *counts; n > 0; --n, correction += 2) {
+            x += (uint8_t)correction[0];
+            const uint32_t product = (uint32_t)*x * (uint32_t)correction[1];
+            parts += product, upper += (uint32_t)((int32_t)(product + (1u << 15)) >> 16);
+        }
+        sums->parts = parts, sums->upper = upper;
     }
-    sums->parts = both, sums->upper = upper;
     return correction;
 }
+#endif
 
 /* Both pixels of the pair. The second's outputs lie `step` bytes behind. */
 static void mk_pair_x4_outputs(const struct mk_pair_x4 *p, int8_t *out, int step) {
@@ -153,11 +179,9 @@ static void mk_pair_x4_outputs(const struct mk_pair_x4 *p, int8_t *out, int step
         struct mk_pair_x4_sums sums[4];
         const uint8_t *w = (const uint8_t *)(bias + 4);
         const uint16_t *counts = (const uint16_t *)(w + 16 * parts);
-        const int8_t *correction = (const int8_t *)(counts + 4);
-        for (int c = 0; c < 4; ++c)
-            correction = mk_pair_x4_start(&sums[c], bias[c], parts, p->pair, correction, counts[c]);
+        const int8_t *behind = mk_pair_x4_start(sums, bias, counts, p->pair, (uint32_t)parts << 15);
         mk_pair_x4_sum(sums, w, p->pair, p->pair + 5 * parts, 4 - 16 * parts);
-        n.mult = (const int32_t *)(counts + 4 + ((correction - (const int8_t *)(counts + 4) + 3) / 4) * 2);
+        n.mult = (const int32_t *)counts + (behind - (const int8_t *)counts + 3) / 4;
         if (p->low)
             mk_pair_x4_fitted(&n, sums, sums + mk_min(4, left), out);
         else

@@ -13,7 +13,6 @@ from minikin.ops.conv_mve import (
     conv_rows,
     copied_pixels,
     depthwise_columns,
-    output_fields,
     padded_to,
     takes_conv,
     takes_dense,
@@ -21,27 +20,12 @@ from minikin.ops.conv_mve import (
 )
 from minikin.ops.fitting_floor import fit_floor
 from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
-from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
+from minikin.ops.packing import is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
 
 MOST = 255
 """Magnitudes of weights that a sum of 16 bits takes."""
-
-
-def pack_groups(channels: PackedChannels) -> np.ndarray:
-    """The stream of mk_mat_x4.h: of each four channels the biases, weights by input, multipliers and exponents."""
-    w = padded_to(channels.weights, GROUP, 0).astype(np.int8)
-    words = np.ascontiguousarray(w.reshape(-1, GROUP, w.shape[1]).transpose(0, 2, 1)).view("<i4")[..., 0]
-    bias, mult = (padded_to(values, GROUP, 0).reshape(-1, GROUP) for values in (channels.bias, channels.mult))
-    exponents = padded_to(channels.shift + 1, GROUP, 0).astype(np.int8).reshape(-1, GROUP).view("<i4")
-    return np.concatenate([bias, words, mult, exponents], axis=1).astype(np.int32).reshape(-1)
-
-
-def product_fields(view: View, weights: np.ndarray) -> dict[str, Field]:
-    fields = output_fields(view)
-    del fields["is_signed"]
-    return fields | {"stream": pack_groups(packed_channels(view, weights))}
 
 
 @dataclass(frozen=True)
@@ -150,10 +134,25 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def pack_rows(outputs: Outputs) -> np.ndarray:
+    """The stream of mk_mat_x4.h."""
+    codes = (padded_to(outputs.weights, GROUP, 0) + 128).astype(np.uint8)
+    words = np.ascontiguousarray(codes.reshape(-1, GROUP, codes.shape[1]).transpose(0, 2, 1)).view("<i4")[..., 0]
+    numbers = (outputs.bias, outputs.mult, outputs.addend)
+    bias, mult, addend = (padded_to(values, GROUP, 0).astype("<i4").reshape(-1, GROUP) for values in numbers)
+    shift = padded_to(outputs.shift, GROUP, 0).astype(np.int8).reshape(-1, GROUP).view("<i4")
+    return np.concatenate([bias, words, mult, addend, shift], axis=1).reshape(-1)
+
+
 def pack_dense(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    outputs = outputs_of(view, np.asarray(weights_of(view).data))
+    lo, hi = activation_range(view, view.attrs.activation)
     return {
         **{name: fields[name] for name in ("batch", "in_ch", "out_ch")},
-        **product_fields(view, np.asarray(weights_of(view).data)),
+        "low": outputs.low,
+        "act_min": lo,
+        "act_max": hi,
+        "stream": pack_rows(outputs),
     }
 
 
@@ -227,6 +226,6 @@ DEPTHWISE_X4 = tuple(
     for isa in ("rv", "v6m")
 )
 DENSE_X4 = tuple(
-    Kernel(name="mk_dense_s8_x4", isa=isa, uses=("mk_mat_x4.h",), when=takes_dense, pack=pack_dense)
+    Kernel(name="mk_dense_s8_x4", isa=isa, uses=("mk_out_x4.h", "mk_mat_x4.h"), when=takes_dense, pack=pack_dense)
     for isa in ("rv", "v6m")
 )
