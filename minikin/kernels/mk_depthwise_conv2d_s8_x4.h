@@ -17,7 +17,7 @@ struct mk_depthwise_conv2d_s8_x4 {
 };
 
 /* Columns of one row's inputs of a channel, padding where it is null; or of three rows'. */
-MK_SHARED void mk_dw_x4_copy(int32_t *to, const int8_t *row, int32_t zero, int step, int height, int count) {
+static inline void mk_dw_x4_copy(int32_t *to, const int8_t *row, int32_t zero, int step, int height, int count) {
     for (; count > 0; --count, to += height) {
         *to = row ? *row : zero;
         if (row) row += step;
@@ -32,7 +32,7 @@ MK_NAKED void mk_dw_x4_copy3(MK_ARG int32_t *to, MK_ARG const int8_t *const rows
             "cmp r7, r12\n bne 1b\n pop {r4, r5, r6, r7, pc}\n");
 }
 #else
-MK_SHARED void mk_dw_x4_copy3(int32_t *to, const int8_t *const rows[3], int step, int end) {
+static inline void mk_dw_x4_copy3(int32_t *to, const int8_t *const rows[3], int step, int end) {
     const int8_t *a = rows[0], *b = rows[1], *c = rows[2];
     for (const int8_t *last = a + end; a != last; a += step, b += step, c += step, to += 3) to[0] = *a, to[1] = *b, to[2] = *c;
 }
