@@ -31,7 +31,7 @@ from minikin.ops.conv_dsp import (
     takes_groups_fitted,
 )
 from minikin.ops.conv_mve import CONV_MVE, DEPTHWISE_MVE
-from minikin.ops.conv_taps import DEPTHWISE_TAPS
+from minikin.ops.conv_taps import DEPTHWISE_PIXEL, DEPTHWISE_TAPS
 from minikin.ops.conv_x4 import CONV_X4, DEPTHWISE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import (
@@ -455,6 +455,7 @@ depthwise_conv2d = OpDef(
             )
             for exact in ((), ("mk_dw3_exact.h",))
         ),
+        DEPTHWISE_PIXEL,
         *DEPTHWISE_TAPS,
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),

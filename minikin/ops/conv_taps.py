@@ -183,13 +183,18 @@ def pack_taps(view: View, fields: dict[str, Field], *, rows: Callable[[View], in
 
 
 def taps_stream(view: View) -> np.ndarray:
-    """[groups of four channels, words] that the kernel reads; the last group may overlap the one before."""
+    """[groups of four channels, words] that the kernel reads."""
+    return pack_pairs(view, [(a, b) for line in layout(view, 1).rows[0] for a, b, _ in line.taps])
+
+
+def pack_pairs(view: View, pairs: list[tuple[Tap, Tap]]) -> np.ndarray:
+    """[groups of four channels, words] of these pairs of taps; the last group may overlap the one before."""
     kernel_h, kernel_w = conv_window(view).kernel
     channels = packed_channels(view, depthwise_weights(view))
     count = len(channels.weights)
     order = np.array([np.arange(GROUP) + start for start in [*range(0, count - GROUP, GROUP), count - GROUP]])
     w = np.pad(channels.weights.reshape(count, kernel_h, kernel_w), ((0, 0), (0, 1), (0, 1))).astype(np.int8)
-    taps = np.array([(a, b) for line in layout(view, 1).rows[0] for a, b, _ in line.taps])  # beyond the kernel: zero
+    taps = np.array(pairs)  # those beyond the kernel: zero
     own = w[order][:, :, taps[..., 0], taps[..., 1]]  # group, channel, pair, tap
     halves = own.reshape(-1, 2, 2, len(taps), 2).transpose(0, 3, 1, 4, 2)
     words = np.ascontiguousarray(halves).reshape(len(own), -1).view("<i4")
@@ -244,4 +249,61 @@ DEPTHWISE_TAPS = tuple(
         work=taps_work,
     )
     for fast, rows in ((True, fast_rows), (False, one_row))
+)
+
+
+def takes_pixel(view: View) -> bool:
+    """The same where rows have one pixel."""
+    return view.y.shape[2] == 1 and takes_taps(view)
+
+
+def pixel_scratch(view: View, rows: int) -> int:
+    """A row of padding, and twice a pointer for each pair of taps."""
+    return 4 * blank_words(view) + 8 * -(-conv_window(view).taps // 2)
+
+
+def pack_pixel(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    kernel_h, kernel_w = conv_window(view).kernel
+    taps = [(ky, kx) for ky in range(kernel_h) for kx in range(kernel_w)]
+    if len(taps) % 2:
+        taps.append((kernel_h, kernel_w))
+    kept = ("in_w", "out_ch", "kernel_h", "kernel_w", "stride_h", "pad_left", "dilation_h", "dilation_w")
+    lo, hi = activation_range(view, view.attrs.activation)
+    return {
+        **{name: fields[name] for name in kept},
+        "zero": quant_of(view.x).zero_point,
+        "padded": int(any(view.attrs.padding)),
+        "taps": kernel_h * kernel_w,
+        "blank_words": blank_words(view),
+        **exact_fields(view, packed_channels(view, depthwise_weights(view))),
+        "act_min": lo,
+        "act_max": hi,
+        "stream": pack_pairs(view, list(zip(taps[::2], taps[1::2], strict=True))).reshape(-1),
+        "buffer": Scratch("int32_t"),
+    }
+
+
+def pixel_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    taps, groups = conv_window(view).taps, -(-view.y.shape[3] // GROUP)
+    parts = {
+        "call": -(-made // rows),
+        "row": made,
+        "padding": -(-made // rows) * blank_words(view),
+        "tap": made * taps,
+        "pixel_group": made * groups,
+        "pixel_pair": made * groups * -(-taps // 2),
+    }
+    bounded = bound_work(view, made * view.y.shape[3])
+    return {key: float(value) * view.y.frame.batch for key, value in {**parts, **bounded}.items()}
+
+
+DEPTHWISE_PIXEL = Kernel(
+    name="mk_depthwise_conv2d_s8_pixel_dsp",
+    isa="dsp",
+    uses=("mk_dsp.h",),
+    when=takes_pixel,
+    pack=pack_pixel,
+    scratch=pixel_scratch,
+    work=pixel_work,
+    whole_rows=lambda view: max(1, min(POINTERS - conv_window(view).extent[0], 7) // view.attrs.stride[0] + 1),
 )

@@ -87,6 +87,13 @@ def blocks_1d(net: Net) -> None:
         net.conv(filters, (1, 1))
 
 
+def blocks_time(net: Net) -> None:
+    """The same where each moment is a row of one pixel."""
+    for filters, kernel in ((32, 5), (32, 9), (48, 13)):
+        net.depthwise((kernel, 1))
+        net.conv(filters, (1, 1))
+
+
 def blocks_grouped(net: Net) -> None:
     for filters, stride in ((32, 1), (64, 2)):
         net.conv(filters, (3, 3), stride, groups=4)
@@ -97,6 +104,7 @@ MADE_BLOCKS = {
     "3x3": (blocks_3x3, (1, 24, 24, 16), "mk_depthwise_conv2d_s8_dsp", 1.93, 2.65),
     "5x5": (blocks_5x5, (1, 24, 24, 16), "mk_depthwise_conv2d_s8_taps_dsp", 1.56, 1.75),
     "1d": (blocks_1d, (1, 1, 128, 16), "mk_depthwise_conv2d_s8_taps_dsp", 1.88, 1.88),
+    "time": (blocks_time, (1, 128, 1, 16), "mk_depthwise_conv2d_s8_pixel_dsp", 4.45, 4.80),
     "grouped": (blocks_grouped, (1, 16, 16, 16), "mk_conv2d_s8_groups_dsp", 1.19, 1.20),
 }
 """Layers, input, their kernel, instructions for a MAC of it in builds for speed and balanced ones."""
