@@ -24,6 +24,7 @@ WIDTHS = {"uint8_t": 1, "int8_t": 1, "uint16_t": 2, "int16_t": 2}
 
 DECLARATION = re.compile(r" +(int32_t |[\w ]+\*)(\w+(?:, \w+)*);( */\*.*\*/)?")
 """Of integers, or of one pointer: the type, the names, a comment."""
+WORDS = re.compile(r"^ +const int32_t \*(\w+);", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Struct:
 
     `integers` are the least and the greatest value of each integer, of which the `constants` are equal in all layers;
     `nulls` are pointers that are null in all of them; `signed` are what the kernel compares with numbers below zero, where
-    compilers warn of types without a sign. `rows` is how many rows every call makes, None where calls differ.
+    compilers warn of types without a sign. `rows` is how many rows every call makes, None where calls differ. Of the arrays
+    that the header has as int32_t, `halves` fit an int16_t in all layers, and `words` do not.
     """
 
     name: str
@@ -41,16 +43,20 @@ class Struct:
     nulls: frozenset[str]
     signed: frozenset[str] = frozenset()
     rows: int | None = None
+    words: frozenset[str] = frozenset()
+    halves: frozenset[str] = frozenset()
 
     def stored(self, fields: Mapping[str, Field]) -> dict[str, Field]:
         """What is left of a layer's fields in the struct."""
-        return {name: value for name, value in fields.items() if value is not None and name not in self.constants}
+        kept = {name: value for name, value in fields.items() if value is not None and name not in self.constants}
+        wide = {name: value.astype(np.int32) for name, value in kept.items() if name in self.words and _is_half(value)}
+        return kept | wide
 
     def specialize(self, header: str) -> str:
         """The kernel's header with this struct: constants before it, named as it is, the widest fields first."""
         if self.rows is not None:
             header = self._use_rows(header)
-        if not self.integers:
+        if not self.integers and not self.halves:
             return header
         head = f"struct {self.name} {{\n"
         before, rest = header.split(head)
@@ -73,6 +79,8 @@ class Struct:
             return [], [line]
         ctype, names, comment = found[1], found[2].split(", "), found[3] or ""
         if ctype.endswith("*"):
+            if names[0] in self.halves:
+                line = line.replace("int32_t", "int16_t", 1)
             return [], [] if names[0] in self.nulls else [line]
         constants = [f"{self._constant(name)} = {self._value(name)}" for name in names if name in self.constants]
         types: dict[str, list[str]] = {}
@@ -117,8 +125,9 @@ def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]], r
     A struct that assembly reads stays as it is.
     """
     every = next(iter(rows)) if len(rows) == 1 else None
+    words = frozenset(WORDS.findall(header))
     if re.search(rf"MK_ASM[^{{]*struct {name} \*", header):
-        return Struct(name, {}, frozenset(), frozenset(), rows=every)
+        return Struct(name, {}, frozenset(), frozenset(), rows=every, words=words)
     names = dict.fromkeys(field for layer in layers for field in layer)
     values = {field: [layer.get(field) for layer in layers] for field in names}
     integers = {field: _range(own) for field, own in values.items() if all(_is_integer(v) for v in own)}
@@ -127,7 +136,13 @@ def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]], r
     if constants and len(constants) + len(nulls) == len(values):
         constants -= {next(iter(integers))}  # C has no empty structs
     signed = frozenset(re.findall(r"p->(\w+) (?:[<>]=?|[!=]=) -", header) + re.findall(r"p->(\w+) (?:<|>=) 0", header))
-    return Struct(name, integers, constants, nulls, signed, every)
+    given = {field: [v for v in own if v is not None] for field, own in values.items() if field in words}
+    halves = frozenset(field for field, own in given.items() if own and all(map(_is_half, own)))
+    return Struct(name, integers, constants, nulls, signed, every, words - halves, halves)
+
+
+def _is_half(value: Field) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.int16
 
 
 def _mark_unused(function: str) -> str:

@@ -53,6 +53,7 @@ from minikin.ops.requant import (
     centred_weights,
     float_clamp,
     output_multipliers,
+    pack_bias,
     quant_of,
     requantize_fields,
     requantized,
@@ -316,7 +317,7 @@ def patch_bytes(view: View, rows: int) -> int:
 
 
 def pack_patch(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    return fields | {"patch": Scratch() if needs_patch(view) else None}
+    return pack_bias(view, fields) | {"patch": Scratch() if needs_patch(view) else None}
 
 
 def macs(view: View) -> int:
@@ -457,7 +458,7 @@ depthwise_conv2d = OpDef(
         ),
         DEPTHWISE_PIXEL,
         *DEPTHWISE_TAPS,
-        Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8")),
+        Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8"), pack=pack_bias),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         *float32_kernels("mk_depthwise_conv2d_f32", pack_depthwise_f32),
     ),

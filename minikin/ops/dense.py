@@ -20,6 +20,7 @@ from minikin.ops.requant import (
     exact_matmul,
     float_clamp,
     output_multipliers,
+    pack_bias,
     quant_of,
     requantize_fields,
     requantized,
@@ -220,7 +221,7 @@ register(
                 for exact in ("", "mk_mat1_exact.h")
             ),
             *dense_kernels(),
-            Kernel(name="mk_dense_s8", when=is_dtype("int8")),
+            Kernel(name="mk_dense_s8", when=is_dtype("int8"), pack=pack_bias),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),
             *float32_kernels("mk_dense_f32", pack_dense_f32),
         ),

@@ -100,3 +100,11 @@ def float_clamp(activation: str) -> dict[str, Field]:
     """act_min, act_max of a float kernel."""
     lo, hi = FLOAT_RANGES[activation]
     return {"act_min": lo, "act_max": hi}
+
+
+def pack_bias(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    """Biases of 16 bits where all of the layer's fit: two bytes for four, where a kernel reads them one by one."""
+    bias, half = fields["bias"], np.iinfo(np.int16)
+    if not isinstance(bias, np.ndarray) or bias.min(initial=0) < half.min or bias.max(initial=0) > half.max:
+        return fields
+    return fields | {"bias": bias.astype(np.int16)}
