@@ -11,7 +11,7 @@ from minikin.vboard.build import compile
 
 BOARD = "nucleo-l4r5zi"
 LIMITS = {("gcc", 8): 1.28}
-"""Rows of ten entries: an output is requantized by numbers of its layer in a speed build, by those of a struct in a balanced one."""
+"""Rows of ten entries: outputs are requantized by constants of the layer in a speed build, by a struct's in a balanced one."""
 
 
 def pruned(sparsity: float, codes: int) -> Graph:
