@@ -1,20 +1,26 @@
 """Fit the costs that instructions are predicted from: random networks, counted layer by layer on the virtual board.
 
-python benchmarks/fit_costs.py [--board nucleo-l4r5zi ...] [--toolchain zig ...] [--optimize speed ...] [--networks 90]
+python benchmarks/fit_costs.py [--board nucleo-l4r5zi ...] [--toolchain zig ...] [--optimize speed ...] [--networks 40]
 
-Writes minikin/plan/costs.json; fits that are not asked for stay. Non-negative least squares of the relative errors. The
+Without options all kinds of cores, compilers and goals. Writes minikin/plan/costs.json after each; fits that are not asked for
+stay. What was counted is kept in build/fit_counts.jsonl by its sources and compiler: a run that was stopped goes on, and after
+a change of a kernel only networks with that kernel are counted again. Non-negative least squares of the relative errors. The
 same seed makes the same networks. tests/models/test_predictions.py holds the errors on networks that were not fitted.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+import zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,28 +31,41 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from networks import Net, case_graph, int8, int8_case, quantized_cases, union  # noqa: E402
 
-from minikin.boards import get_board  # noqa: E402
+from minikin.boards import Board, get_board  # noqa: E402
+from minikin.codegen.bundle import bundle_files  # noqa: E402
+from minikin.codegen.emit import emit_model  # noqa: E402
+from minikin.codegen.text import with_c_names  # noqa: E402
 from minikin.errors import MinikinError  # noqa: E402
 from minikin.files import write_atomically  # noqa: E402
-from minikin.graph import Graph  # noqa: E402
+from minikin.graph import Graph, View  # noqa: E402
 from minikin.ops.activation import UnaryAttrs  # noqa: E402
 from minikin.ops.elementwise import BinaryAttrs  # noqa: E402
-from minikin.ops.opdef import OPS  # noqa: E402
+from minikin.ops.opdef import OPS, Kernel  # noqa: E402
 from minikin.ops.padding import same_padding  # noqa: E402
 from minikin.ops.pool import PoolAttrs  # noqa: E402
+from minikin.ops.stored import STORAGES  # noqa: E402
 from minikin.ops.work import Work  # noqa: E402
-from minikin.plan import Plan, Step  # noqa: E402
-from minikin.plan.costs import fitted_core  # noqa: E402
+from minikin.passes.shrink import shrink  # noqa: E402
+from minikin.plan import Plan, Step, make_plan  # noqa: E402
+from minikin.plan.costs import BUILDS, fitted_core  # noqa: E402
+from minikin.plan.kernels import Aim  # noqa: E402
 from minikin.plan.prediction import NETWORK, network_work, step_work  # noqa: E402
-from minikin.vboard.build import compile  # noqa: E402
+from minikin.vboard.build import build_plan  # noqa: E402
+from minikin.vboard.toolchain import Toolchain, find_toolchain  # noqa: E402
 
-BOARDS = ("nucleo-l4r5zi",)
+BOARDS = ("nucleo-l4r5zi", "pico", "esp32-c3", "corstone-300")
+"""One of each instruction set."""
 TOOLCHAINS = ("zig", "gcc")
-GOALS = ("speed", "balanced", "flash")
+GOALS = tuple(dict.fromkeys(BUILDS.values()))
 COSTS = ROOT / "minikin" / "plan" / "costs.json"
+COUNTS = ROOT / "build" / "fit_counts.jsonl"
 KERNELS = ((3, 3), (3, 3), (3, 3), (5, 5), (3, 1), (1, 3), (7, 3), (2, 2))
 
 ROUNDS = 5
+LEAST_SHARE = 1e-3
+"""Of some layer's instructions: costs that are less of all of them are left out."""
+STORED = 8
+"""Networks of each form of weights."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
 
@@ -106,17 +125,138 @@ def add_layer(net: Net, rng: np.random.Generator, pick: Any) -> None:
         net.add(pick("logistic", "tanh"), UnaryAttrs())
 
 
-def points_of(graph: Graph, board: str, toolchain: str, optimize: str) -> list[Point]:
+def few(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A codebook of 2 to 32."""
+    return rng.choice(rng.integers(-127, 128, 1 << rng.integers(1, 6)), shape)
+
+
+def most(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.normal(0, 30, shape).clip(-127, 127)
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return (few if rng.random() < 0.5 else most)(rng, shape) * (rng.random(shape) < rng.choice([0.06, 0.15, 0.35]))
+
+
+def blocks(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """One or two of each four are not zero."""
+    kept = np.argsort(rng.random((shape[0], shape[1] // 4, 4)), axis=2) < rng.integers(1, 3)
+    return most(rng, shape) * kept.reshape(shape)
+
+
+PATTERNS = {"codebook": (few,), "bitmask": (zeros,), "sparse": (zeros,), "nm": (blocks,), "coded": (zeros, few, most)}
+"""Of each form of weights, codes that it can store; the others are floats of fewer bits."""
+
+
+def stored_network(form: str, seed: int) -> Graph:
+    """Two convolutions and three dense layers, or dense ones alone, whose weights the form can store."""
+    rng = np.random.default_rng(seed)
+    if seed % 4 == 3:
+        net = Net(f"{form}{seed}", (1, 4 * int(rng.integers(20, 150))), seed)
+        net.dense(4 * int(rng.integers(3, 50)))
+    else:
+        net = Net(f"{form}{seed}", (1, *map(int, rng.integers(4, 14, 2)), 4), seed)
+        net.conv(4 * int(rng.integers(3, 7)), ((3, 3), (5, 3), (1, 1))[rng.integers(3)], int(rng.integers(1, 3)))
+        net.conv(4 * int(rng.integers(3, 8)), ((3, 3), (1, 1))[rng.integers(2)])
+        net.conv(20, (1, 1))
+        net.global_pool()
+    net.dense(4 * int(rng.integers(3, 20)))
+    net.dense(int(rng.integers(2, 13)))
+    is_float = form not in PATTERNS
+    graph = net.graph() if is_float else int8(net.graph(), samples=2)
+    tensors = dict(graph.tensors)
+    for node in graph.nodes:
+        weights = graph.view(node).input(1)
+        if weights is not None and is_float:
+            tensors[weights.name] = weights.replace(data=np.asarray(weights.data).astype(form).astype(np.float32))
+        elif weights is not None:
+            pattern = PATTERNS[form][rng.integers(len(PATTERNS[form]))]
+            codes = pattern(rng, (weights.shape[0], weights.size // weights.shape[0]))
+            tensors[weights.name] = weights.replace(data=codes.reshape(weights.shape).astype(np.int8))
+    return graph.replace(tensors=tensors)
+
+
+@dataclass(frozen=True)
+class Varied(Aim):
+    """Calls of one row, of two, or of as many as the kernel likes, layer by layer."""
+
+    seed: int = 0
+
+    def rows(self, kernel: Kernel, view: View, *, whole: bool) -> int:
+        most = min(kernel.whole_rows(view), view.y.frame.rows)
+        return (super().rows(kernel, view, whole=whole), min(2, most), most)[
+            (zlib.crc32(view.node.name.encode()) + self.seed) % 3
+        ]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network as one goal compiles it."""
+
+    graph: Graph
+    isa: str
+    goal: str
+    aim: Aim
+
+    def plan(self) -> Plan:
+        """Of kernels that are chosen without fitted costs, so that it does not depend on a fit."""
+        small = with_c_names(shrink(self.graph).graph)
+        return make_plan(small, self.isa, stream=self.goal == "balanced", aim=self.aim)
+
+
+def make_jobs(networks: int, isa: str, goal: str) -> list[Job]:
+    """Where memory counts, some networks take the kernels of `--optimize ram`, some have calls of more rows."""
+    isa, fast = "c" if goal == "flash" else isa, goal == "speed"
+    plain = Aim(fast=fast, storage="dense")
+
+    def aim(seed: int) -> Aim:
+        kind = seed // 3 % 4 if goal == "balanced" else 0
+        return Varied(storage="dense", seed=seed) if kind == 1 else Aim(least_ram=True) if kind == 2 else plain
+
+    random = [Job(random_network(seed), isa, goal, aim(seed)) for seed in range(networks)]
+    cases = [Job(graph, isa, goal, plain) for graph in case_networks()]
+    stored = [
+        Job(stored_network(form, seed), isa, goal, Aim(fast=fast, storage=form))
+        for form in STORAGES[1:]
+        for seed in range(STORED)
+    ]
+    return random + cases + stored
+
+
+class Counts:
+    """What was counted, by a hash of the sources and the compiler; one line of a file for each."""
+
+    def __init__(self, path: Path):
+        self.path, self.lock = path, Lock()
+        path.parent.mkdir(exist_ok=True)
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.known = dict(json.loads(line) for line in lines if line.endswith("]"))
+
+    def of(self, plan: Plan, board: Board, toolchain: Toolchain, goal: str) -> dict[str, int]:
+        """The instructions of each layer, and of all that runs between the layers."""
+        model = emit_model(plan, "network", "a fit", small=goal != "speed")
+        sources = [bundle_files(model, plan, board, goal), toolchain.version]
+        key = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+        if key not in self.known:
+            run = build_plan(plan, board, toolchain, optimize=goal).run()
+            found = {layer.name: layer.instructions for layer in run.layers}
+            self.known[key] = found | {NETWORK: run.instructions - sum(found.values())}
+            with self.lock, self.path.open("a") as file:
+                file.write(json.dumps([key, self.known[key]]) + "\n")
+        return self.known[key]
+
+
+def points_of(plan: Plan | None, counts: Counts, board: Board, toolchain: Toolchain, goal: str) -> list[Point]:
     """Every layer of a network on the virtual board, and what runs between the layers."""
-    try:
-        build = compile(graph, board, toolchain=toolchain, optimize=optimize)
-        run = build.run()
-    except MinikinError as error:
-        print(f"{graph.name} left out: {error}", file=sys.stderr)
+    if plan is None:
         return []
-    plan, counts = build.plan, {layer.name: layer.instructions for layer in run.layers}
-    points = [(step.layer.kernel.key, fitted_work(plan, step), counts[step.name]) for step in plan.steps]
-    return [*points, (NETWORK, network_work(plan), run.instructions - sum(counts.values()))]
+    try:
+        found = counts.of(plan, board, toolchain, goal)
+    except MinikinError as error:
+        print(f"{plan.graph.name} left out: {error}", file=sys.stderr)
+        return []
+    points = [(step.layer.kernel.key, fitted_work(plan, step), found[step.name]) for step in plan.steps]
+    return [*points, (NETWORK, network_work(plan), found[NETWORK])]
 
 
 def fitted_work(plan: Plan, step: Step) -> Work:
@@ -153,10 +293,24 @@ def fit(points: list[Point]) -> dict[str, dict[str, float]]:
         a = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
         b = np.array([count for _, count in own], float)
         costs = robust_fit(a, b, 1 / (b + SMALL))
-        fitted[key] = {name: round(float(cost), 4) for name, cost in zip(names, costs, strict=True) if cost > 5e-5}
-        errors = np.abs(a @ costs - b) / (b + SMALL)
-        print(f"  {key:60} {len(own):4} layers, error {np.median(errors):.2%}, at most {errors.max():.1%}")
+        shares = (a * costs / (b + SMALL)[:, None]).max(axis=0)
+        fitted[key] = {n: float(f"{c:.4g}") for n, c, s in zip(names, costs, shares, strict=True) if s > LEAST_SHARE}
+        errors, apart = np.abs(a @ costs - b) / (b + SMALL), held_out(a, b)
+        print(
+            f"  {key:60} {len(own):4} layers, {len(fitted[key]):2} costs, error {np.median(errors):.2%}, "
+            f"at most {errors.max():.1%}, held out {np.median(apart):.2%}, {np.quantile(apart, 0.9):.1%} for nine of ten"
+        )
     return fitted
+
+
+def held_out(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The errors of layers whose fit was made without them, a fifth at a time."""
+    weight, errors = 1 / (b + SMALL), np.zeros_like(b)
+    for part in range(5):
+        own = np.arange(len(b)) % 5 == part
+        if own.any() and not own.all():
+            errors[own] = np.abs(a[own] @ robust_fit(a[~own], b[~own], weight[~own]) - b[own]) * weight[own]
+    return errors
 
 
 def robust_fit(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -164,7 +318,7 @@ def robust_fit(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     A compiler makes another loop of some shapes: such layers must not bend the costs of all others.
     """
-    trust = np.ones_like(b)
+    trust, x = np.ones_like(b), np.zeros(a.shape[1])
     for _ in range(ROUNDS):
         own = weight * np.sqrt(trust)
         scale = np.maximum((a * own[:, None]).max(axis=0), 1e-12)
@@ -173,32 +327,51 @@ def robust_fit(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return x
 
 
+def table_text(table: dict[str, dict[str, Any]]) -> str:
+    """A line for each kernel."""
+    builds = []
+    for name, build in sorted(table.items()):
+        kernels = ",\n".join(f"  {json.dumps(key)}: {json.dumps(own)}" for key, own in build["kernels"].items())
+        builds.append(
+            f'{json.dumps(name)}: {{"compiler": {json.dumps(build["compiler"])}, "kernels": {{\n{kernels}\n}}}}'
+        )
+    return "{\n" + ",\n".join(builds) + "\n}\n"
+
+
+def planned(job: Job) -> Plan | None:
+    try:
+        return job.plan()
+    except MinikinError as error:
+        print(f"{job.graph.name} left out: {error}", file=sys.stderr)
+        return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--board", action="append")
     parser.add_argument("--toolchain", action="append")
-    parser.add_argument("--optimize", action="append")
-    parser.add_argument("--networks", type=int, default=90)
+    parser.add_argument("--optimize", action="append", choices=GOALS)
+    parser.add_argument("--networks", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    table = json.loads(COSTS.read_text()) if COSTS.is_file() else {}
-    graphs = [random_network(seed) for seed in range(given.networks)] + case_networks()
-    for board, toolchain, goal in product(
-        given.board or BOARDS, given.toolchain or TOOLCHAINS, given.optimize or GOALS
-    ):
-        core = get_board(board).core
-        key = f"{fitted_core(core)} {toolchain} {goal}"
-        print(f"{key}, {len(graphs)} networks")
-        with ThreadPoolExecutor(given.workers) as pool:
-            jobs = [pool.submit(points_of, graph, board, toolchain, goal) for graph in graphs]
+    counts = Counts(COUNTS)
+    for name, goal in product(given.board or BOARDS, given.optimize or GOALS):
+        board = get_board(name)
+        jobs = make_jobs(given.networks, board.core.isa, goal)
+        plans = [planned(job) for job in jobs]
+        for toolchain in given.toolchain or TOOLCHAINS:
+            tool = find_toolchain(toolchain, board.core.gcc)
+            key = f"{fitted_core(board.core)} {toolchain} {goal}"
+            print(f"{key}, {len(plans)} networks", flush=True)
             points = []
-            for done, job in enumerate(jobs, 1):
-                points += job.result()
-                print(f"\r{done} of {len(jobs)}", end="", file=sys.stderr, flush=True)
-        from minikin.vboard.toolchain import find_toolchain
-
-        table[key] = {"compiler": find_toolchain(toolchain, core.gcc).version, "kernels": fit(points)}
-        write_atomically(COSTS, json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+            with ThreadPoolExecutor(given.workers) as pool:
+                found = [pool.submit(points_of, plan, counts, board, tool, goal) for plan in plans]
+                for done, future in enumerate(found, 1):
+                    points += future.result()
+                    print(f"\r{done} of {len(found)}", end="", file=sys.stderr, flush=True)
+            table = json.loads(COSTS.read_text()) if COSTS.is_file() else {}
+            table[key] = {"compiler": tool.version, "kernels": fit(points)}
+            write_atomically(COSTS, table_text(table))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ Surround = tuple[tuple[tuple[int, int], ...], int | float]
 """(before, after) of each axis, and the value that fills them."""
 
 
+EXACT = "_exact.h"
+"""What the headers end in that hold the exact form of outputs."""
+
+
 class Table(np.ndarray):
     """An array of a parameter struct that does not grow with the model (a lookup table): counted as code."""
 
@@ -86,8 +90,14 @@ class Kernel:
 
     @property
     def key(self) -> str:
-        """Names what runs: the kernel, with the headers that it shares, of which it may have one more or less."""
-        return " ".join((self.name, *(header.removeprefix("mk_").removesuffix(".h") for header in self.uses)))
+        """Names what runs: the kernel, with the headers that it shares. Its forms of outputs are told apart by counts."""
+        shared = [header for header in self.uses if not header.endswith(EXACT)]
+        return " ".join((self.name, *(header.removeprefix("mk_").removesuffix(".h") for header in shared)))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether outputs have the form that works for any of them, in more instructions (mk_mat_s8.h)."""
+        return any(header.endswith(EXACT) for header in self.uses)
 
 
 @dataclass(frozen=True)

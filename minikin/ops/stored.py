@@ -77,27 +77,29 @@ def conv_instructions(form: str) -> Callable[[View], float]:
 
 
 def form_work(form: str) -> Callable[[View, int, int, Work], Work]:
-    """Counts of a form's decoder: it reads all weights once for each frame, call or pixel (see EXPANDED)."""
+    """What a kernel of a form counts: its decoder reads all weights once for each frame, call or pixel (see EXPANDED)."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
-        return counts | decoder(view, counts)
-
-    def decoder(view: View, counts: Work) -> Work:
         rows, bias = rows_of(view), view.input(2)
         if form == "coded":
             own = coded_work(coded_of(view), rows, None if bias is None else bias.data)
         else:
             own = packed_work(form, form_fields(view, form), rows)
         if "batch" in counts:
-            return {f"stored_{name}": counts["batch"] * count for name, count in own.items()}
-        times = counts["call"] if form in EXPANDED else counts["pixel"]
-        groups = counts["pixel"] * -(-len(rows) // max(1, expanded_channels(view)))
-        expanded = {
-            "stored_block": groups,
-            "stored_gather": groups * rows.shape[1],
-            "stored_line": groups * weights_of(view).shape[1],
-        }
-        return {f"stored_{name}": times * count for name, count in own.items()} | (expanded if form in EXPANDED else {})
+            times, names = counts["batch"], ("batch", "output", "low", "high")
+        elif form not in EXPANDED:
+            times, names = counts["pixel"], ("call", "row", "pixel", "plain_output", "plain_gather", "plain_tap")
+        else:
+            times, names = counts["call"], ("call", "row", "pixel", "plain_output", "pointer")
+            groups = counts["pixel"] * -(-len(rows) // max(1, expanded_channels(view)))
+            taps = weights_of(view).shape[1] * weights_of(view).shape[2]
+            own |= {
+                "patch": groups / times,
+                "patch_tap": groups * taps / times,
+                "patch_input": groups * rows.shape[1] / times,
+            }
+        found = {name.removeprefix("plain_"): counts[name] for name in names}
+        return found | {f"stored_{name}": times * count for name, count in own.items()}
 
     return work
 

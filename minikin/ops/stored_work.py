@@ -37,8 +37,8 @@ def packed_work(form: str, packed: Packed, rows: np.ndarray) -> Work:
     return {
         "group": channels // GROUP,
         "nibble": whole * nibbles,
-        "rest_index": rows.size - whole * nibbles if nibbles else 0,
-        **(_index_work(packed, rows.size) if not nibbles else {}),
+        "rest_index": (rows.size - whole) * nibbles,
+        **_index_work(packed, rows.size * (not nibbles)),
     }
 
 
@@ -48,7 +48,7 @@ def _index_work(packed: Packed, count: float) -> Work:
     return {
         "value": count * (not indexed),
         "index": count * indexed,
-        "refill": packed["indices"].size * indexed,
+        "refill": packed["indices"].size * (indexed and count > 0),
     }
 
 

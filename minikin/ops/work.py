@@ -73,6 +73,10 @@ def _product_work(pixels: float, channels: int, inputs: int, is_float: bool) -> 
         "rest_block_mac": pixels * (rest > 0) * quads,
         "rest": pixels * rest,
         "rest_mac": pixels * rest * inputs,
+        "group": pixels * (blocks + (rest > 0)),
+        "group_input": pixels * (blocks + (rest > 0)) * inputs,
+        "group_odd": pixels * (blocks + (rest > 0)) * (inputs % 2),
+        "group_left": pixels * (blocks + (rest > 0)) * (inputs % 4),
     }
 
 
@@ -170,7 +174,18 @@ def conv_work(view: View, rows: int, made: int) -> Work:
     for name, pixels in (("pair", pairs), ("single", singles)):
         product = _product_work(pixels, channels, inputs, False)
         parts |= {f"{name}_{key}": value for key, value in product.items() if key not in ("gather", "fill")}
+    copied = kernel_h > 1 or any(attrs.padding)  # columns of all kernel rows, side by side
+    columns = (out_w - 1) * attrs.stride[1] + (kernel_w - 1) * attrs.dilation[1] + 1
+    inside = min(columns - attrs.padding[2], view.x.shape[2]) * float(down.inside.sum())
+    split = (pairs - made * (out_w // 2)) * copied * -(-channels // 4)  # pairs of pixels of two rows
     parts |= {
+        "copied_line": made * kernel_h * copied,
+        "copied_column": made * kernel_h * columns * copied,
+        "copied_inside": inside * copied,
+        "copied_input": made * kernel_h * columns * depth * copied,
+        "copied_inside_input": inside * depth * copied,
+        "split_group": split,
+        "split_group_input": split * inputs,
         "plain_output": work["pixel"] * channels,
         "plain_gather": work["pixel"] * inputs,
         "plain_tap": work["pixel"] * kernel_h * kernel_w,

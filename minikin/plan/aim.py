@@ -30,5 +30,7 @@ def make_aim(graph: Graph, core: Core, *, toolchain: str, optimize: str, storage
     fastest = make_aim(graph, core, toolchain=toolchain, optimize="speed")
     if storage is not None or costs is None or fastest.costs is None:
         return Aim(storage=storage, costs=costs)
-    reference = instructions(make_layers(graph, core.isa, fastest, whole=True)[0], fastest)
-    return Aim(slack=BALANCED, reference=reference, costs=costs)
+    layers = make_layers(graph, core.isa, fastest, whole=True)[0]
+    if any(layer.kernel.key not in fastest.costs.kernels for layer in layers):
+        return Aim(costs=costs)
+    return Aim(slack=BALANCED, reference=instructions(layers, fastest), costs=costs)

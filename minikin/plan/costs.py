@@ -54,7 +54,10 @@ def layer_work(kernel: Kernel, view: View, rows: int, made: int) -> Work:
     rule = get_op(view.node.op).work or element_work
     rows, made = max(min(rows, made), 1), max(made, 1)
     work = rule(view, rows, made)
-    return kernel.work(view, rows, made, work) if kernel.work else work
+    if kernel.work:
+        work = kernel.work(view, rows, made, work)
+    exact = {f"exact_{name}": count for name, count in work.items() if name.endswith("output") and "plain" not in name}
+    return work | exact if kernel.is_exact else work
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minikin.graph import View
 from minikin.ops.opdef import Kernel, get_op
@@ -71,7 +71,11 @@ def choose_kernels(views: Sequence[View], isa: str, aim: Aim, *, whole: bool = F
         return {
             name: next((k for k in kernels if k.storage == aim.storage), kernels[0]) for name, kernels in own.items()
         }
-    found = {view.node.name: _costs(view, isa, aim, whole) for view in views}
+    kernels = {view.node.name: _candidates(view, isa, aim) for view in views}
+    if aim.costs and any(kernel.key not in aim.costs.kernels for own in kernels.values() for kernel in own):
+        slack = aim.slack if aim.reference is None else SLACK
+        aim = replace(aim, costs=None, reference=None, slack=slack)  # what is fitted does not compare with what is not
+    found = {view.node.name: _costs(view, kernels[view.node.name], aim, whole) for view in views}
     if aim.least_ram:
         return {
             name: min(own, key=lambda k: (own[k].scratch_bytes, own[k].instructions)) for name, own in found.items()
@@ -82,10 +86,13 @@ def choose_kernels(views: Sequence[View], isa: str, aim: Aim, *, whole: bool = F
     return best
 
 
-def _costs(view: View, isa: str, aim: Aim, whole: bool) -> dict[Kernel, Cost]:
+def _candidates(view: View, isa: str, aim: Aim) -> list[Kernel]:
     op = get_op(view.node.op)
-    kernels = op.candidates(view, isa, fast=aim.fast) if aim.least_ram else op.choices(view, isa, fast=aim.fast)
-    found = {}
+    return (op.candidates if aim.least_ram else op.choices)(view, isa, fast=aim.fast)
+
+
+def _costs(view: View, kernels: Sequence[Kernel], aim: Aim, whole: bool) -> dict[Kernel, Cost]:
+    op, found = get_op(view.node.op), {}
     for kernel in kernels:
         rows = aim.rows(kernel, view, whole=whole)
         stored = op.stored_bytes(kernel, view) if len(kernels) > 1 else 0  # else it does not matter

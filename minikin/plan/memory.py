@@ -206,7 +206,7 @@ def _solve(items: Sequence[Item], bound: int, upper: int, alignment: int) -> tup
     solver.parameters.random_seed = 1
     solver.parameters.catch_sigint_signal = False  # or Ctrl-C would end the process without its clean-up, ever after
     solver.parameters.max_deterministic_time = SOLVER_SECONDS
-    solver.parameters.max_time_in_seconds = 10 * SOLVER_SECONDS
+    solver.parameters.max_time_in_seconds = 100 * SOLVER_SECONDS  # a busy machine plans as an idle one does
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None

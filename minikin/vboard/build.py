@@ -24,6 +24,7 @@ from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.aim import make_aim
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
+from minikin.plan.prediction import predict
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
 
@@ -113,7 +114,7 @@ class Build(Displayed):
             ">bytes",
             "",
             title=f"{self.graph.name} on {self.board.name}, built by {self.toolchain.version}",
-            caption=f"in {self.path}",
+            caption=f"in {self.path}{self._predicted()}",
         )
         rows = {
             "RAM": (self.ram_bytes, f"{self.ram_bytes / ram:.1%} of the board's {ram:,}"),
@@ -130,6 +131,14 @@ class Build(Displayed):
                     if own.storage != "dense":
                         table.add_row(f"    {own.layer}", f"{own.stored_bytes:,}", own.storage)
         return table
+
+    def _predicted(self) -> str:
+        count = None if isinstance(self.plan, IncrementalPlan) else predict(self.plan)
+        return (
+            ""
+            if count is None
+            else f"\nabout {count:,.0f} instructions an inference, predicted; `minikin run` counts them"
+        )
 
 
 def compile(

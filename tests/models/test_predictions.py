@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,11 @@ ERROR = 0.02
 BOARD = "nucleo-l4r5zi"
 FILES = {"kws": "kws_ref_model", "vww": "vww_96_int8", "ic": "pretrainedResnet_quant", "ad": "ad01_int8"}
 GOALS = ("speed", "balanced")
+OTHERS = [
+    *product(("corstone-300", "esp32-c3", "pico"), GOALS),
+    *product((BOARD,), ("ram", "flash")),
+]
+"""Builds that are tried with one network."""
 
 
 def dense() -> Graph:
@@ -37,10 +44,11 @@ MADE = {f"{name}_int8": lambda make=make: int8(make()) for name, make in (*ARCHI
 MADE["kws_float"] = kws
 
 
-def assert_predicted(graph: Graph, optimize: str) -> None:
-    result = compare(compile(graph, BOARD, optimize=optimize))
+def assert_predicted(graph: Graph, optimize: str, board: str = BOARD, toolchain: str = "zig") -> None:
+    """Portable depthwise kernels, which `ram` takes, are predicted to 15%: a network of them to 3%."""
+    result = compare(compile(graph, board, optimize=optimize, toolchain=toolchain))
     assert result.error is not None, [layer for layer in result.layers if layer.predicted is None]
-    assert abs(result.error) <= ERROR, str(result.to_json())
+    assert abs(result.error) <= (0.03 if optimize == "ram" else ERROR), str(result.to_json())
 
 
 @pytest.mark.parametrize("optimize", GOALS)
@@ -53,6 +61,17 @@ def test_made_networks(name: str, optimize: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_real_networks(name: str, optimize: str, shared: Path) -> None:
     assert_predicted(mk.load(shared / "models" / "mlperf_tiny" / f"{FILES[name]}.tflite"), optimize)
+
+
+@pytest.mark.parametrize(("board", "optimize"), OTHERS)
+def test_other_builds(board: str, optimize: str, toolchain: str) -> None:
+    core = get_board(board).core
+    if costs_of(core, toolchain, optimize) is None:
+        pytest.skip(f"no costs are fitted for {board} with {toolchain}, --optimize {optimize}: benchmarks/fit_costs.py")
+    for tool in (core.gcc if toolchain == "gcc" else "", get_board(board).machine and "qemu-system-arm"):
+        if tool and shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    assert_predicted(MADE["kws_int8"](), optimize, board, toolchain)
 
 
 @pytest.mark.parametrize("optimize", OPTIMIZE_FLAGS)
@@ -87,3 +106,5 @@ def test_verbs_show_predictions(cli, tmp_path: Path) -> None:  # noqa: F811
     assert plan["predicted_instructions"] == found.json["predicted_instructions"]
     assert sum(layer["predicted_instructions"] for layer in plan["layers"]) <= plan["predicted_instructions"]
     assert "instructions, predicted from costs of zig" in cli("plan", path, "--board", BOARD, "--optimize", "speed").out
+    built = cli("compile", path, "--board", BOARD, "--optimize", "speed", "-o", tmp_path / "firmware")
+    assert "instructions an inference, predicted" in built.out
