@@ -17,7 +17,7 @@ from minikin.ops.conv import conv_case, depthwise_case
 from minikin.ops.conv_dsp import conv_scratch, depthwise_scratch
 from minikin.ops.opdef import OPS, Kernel, get_op
 from minikin.ops.shape import ReshapeAttrs
-from minikin.ops.stored import GROUPED, STORAGES, coded_scratch
+from minikin.ops.stored import GROUPED, STORAGES, coded_of, coded_scratch
 from minikin.ops.stored_dsp import coded_dw3, coded_weights
 from minikin.plan import Step
 from minikin.vboard.build import compile
@@ -165,11 +165,12 @@ def test_stored_equals_integers(form: str) -> None:
     assert result.board_equals_host
 
 
-def pruned_network(seed: int = 0) -> Graph:
-    """Convolutions, one of them depthwise, and two dense layers: clustered, pruned, both, 2:4, and as it was."""
+def pruned_network(seed: int = 0, *, depthwise: bool = False) -> Graph:
+    """Three convolutions and two dense layers: clustered, pruned, both, 2:4, and as it was; a depthwise one too."""
     net = Net("pruned", (1, 12, 10, 3), seed)
     net.conv(12, (3, 3))
-    net.depthwise((3, 3))
+    if depthwise:
+        net.depthwise((3, 3))
     net.conv(16, (3, 3), 2)
     net.conv(20, (1, 1))
     net.add("reshape", ReshapeAttrs((1, 6 * 5 * 20)))
@@ -177,7 +178,7 @@ def pruned_network(seed: int = 0) -> Graph:
     net.dense(10)
     graph = int8(net.graph())
     rng, tensors = np.random.default_rng(seed), dict(graph.tensors)
-    kinds = (few_codes, few_codes, blocks, None, sparse_few, sparse)
+    kinds = (few_codes, *([few_codes] if depthwise else []), blocks, None, sparse_few, sparse)
     layers = [node for node in graph.nodes if node.op in ("conv2d", "depthwise_conv2d", "dense")]
     for node, kind in zip(layers, kinds, strict=True):
         if kind is not None:
@@ -190,7 +191,8 @@ def check_scratch(step: Step) -> None:
     """A convolution that expands weights has room for half of its channels, or four, and for some pixels."""
     kernel, view = step.layer.kernel, step.layer.view
     if view.node.op == "depthwise_conv2d" and kernel.storage != "dense":
-        decisions = 2 * coded_dw3(view).decisions + 2 if kernel.storage == "coded" else 0
+        coder = coded_dw3(view) if kernel.inner else coded_of(view)
+        decisions = 2 * coder.decisions + 2 if kernel.storage == "coded" else 0
         own_scratch = depthwise_scratch(view, step.layer.rows) + 18 * 4 + 3 if kernel.inner else 0
         assert step.scratch_bytes - decisions <= own_scratch + 9  # a group's words, a channel's weights
     if kernel.storage not in ("codebook", "coded") or view.node.op != "conv2d":
@@ -214,13 +216,14 @@ def check_scratch(step: Step) -> None:
 @pytest.mark.parametrize("options", [("speed", None), ("balanced", None), ("flash", None), ("balanced", "coded")])
 def test_mixed_network(board: str, options: tuple[str, str | None]) -> None:
     """Each mixture gives the same bytes, and no layer's scratch memory holds a whole tensor."""
-    graph = pruned_network()
+    graph = pruned_network(depthwise=True)
     build = compile(graph, board, optimize=options[0], storage=options[1])
     result = verify(build, 3)
     assert result.equal, result.first_difference
     for step in build.plan.steps:
         check_scratch(step)
-    assert sum(own.stored_bytes for own in build.stored) == build.weights_bytes
+    folded = sum(own.stored_bytes for own in build.stored) - build.weights_bytes
+    assert 0 <= folded <= 4  # what a compiler makes instructions of
 
 
 @pytest.mark.parametrize(("board", "form"), [("nucleo-l4r5zi", "codebook"), ("pico", "codebook"), ("pico", "bitmask")])
