@@ -1,6 +1,6 @@
 """Bytes and instructions of each form of weights, for weights that it suits: `python benchmarks/storage.py`.
 
-One dense layer 512 -> 128 and one convolution 3x3 of 32 -> 64 channels on 12x12 pixels; built by zig for flash, counted by
+One dense layer 512 -> 128 and one convolution 3x3 of 32 -> 64 channels on 12x12 pixels; built by zig (balanced), counted by
 the emulated core: instructions for each weight of the dense layer, for each multiply-accumulate of the convolution.
 """
 
@@ -74,7 +74,7 @@ def main() -> None:
             for shape in shapes.values():
                 w = patterns(shape)[pattern]
                 for board in BOARDS.values():
-                    build = compile(layer(w), board, optimize="flash", storage=form)
+                    build = compile(layer(w), board, storage=form)
                     run = build.run()
                     cells.append(f"{run.instructions / run.layers[0].macs:.2f}")
                     bits = bits or 8 * build.stored[0].stored_bytes / w.size

@@ -28,3 +28,14 @@ static inline uint32_t mk_bitmask_row(struct mk_bitmask_reader *r, const int8_t 
     r->codes = codes;
     return acc;
 }
+
+/* The weights of the next channel of `size`. */
+__attribute__((unused)) static void mk_bitmask_expand(struct mk_bitmask_reader *r, int8_t *to, int size) {
+    struct mk_codebook_reader codes = r->codes;
+    uint32_t mask = 0;
+    for (int k = 0; k < size; ++k, mask >>= 1) {
+        if ((k & 7) == 0) mask = *r->mask++;
+        to[k] = (int8_t)(mask & 1 ? mk_codebook_value(&codes) : 0);
+    }
+    r->codes = codes;
+}

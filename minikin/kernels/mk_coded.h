@@ -84,3 +84,14 @@ static inline int32_t mk_coded_bias(struct mk_coded_reader *r) {
     const uint32_t n = mk_coded_number(&r->bits, p->model + p->biases, p->bias_bits);
     return (int32_t)((n >> 1 ^ (0u - (n & 1))) << p->bias_shift);
 }
+
+/* The weights of the next channel of `size`; the next value belongs to its input *next, and then to that of the channel behind. */
+__attribute__((unused)) static void mk_coded_row(struct mk_coded_reader *r, int32_t *next, int8_t *to, int size) {
+    int32_t k = *next;
+    mk_fill_s8(to, 0, size);
+    while (k < size) {
+        to[k] = (int8_t)mk_coded_value(r);
+        k += 1 + r->gap;
+    }
+    *next = k - size;
+}

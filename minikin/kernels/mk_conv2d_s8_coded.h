@@ -13,14 +13,9 @@ MK_KERNEL static void mk_conv2d_s8_coded(const struct mk_conv2d_s8_coded *p, con
     for (int n = 0, count; n < conv->out_ch; n += count) {
         int32_t bias[4];
         count = mk_min(conv->most, conv->out_ch - n);
-        for (int i = 0; i < count; ++i, k -= size) {
-            int8_t *const weight = conv->weight + i * size;
+        for (int i = 0; i < count; ++i) {
             bias[i] = mk_coded_bias(&reader);
-            mk_fill_s8(weight, 0, size);
-            while (k < size) {
-                weight[k] = (int8_t)mk_coded_value(&reader);
-                k += 1 + reader.gap;
-            }
+            mk_coded_row(&reader, &k, conv->weight + i * size, size);
         }
         mk_expanded_s8(conv, in, out, rows, n, count, bias);
     }

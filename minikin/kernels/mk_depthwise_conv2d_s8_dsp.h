@@ -265,8 +265,9 @@ MK_SHARED void mk_dw3_widen_border(const struct mk_depthwise_conv2d_s8_dsp *p, i
     mk_dw3_widen_half(to + 1, from + 2, steps + 2, p->end - p->first);
 }
 
-/* All channels of `blocks` pairs of rows of outputs, or of one row. */
-static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks) {
+/* Channels from `channel` on, up to the four of `last`, of `blocks` pairs of rows of outputs, or of one row. */
+static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out, int blocks,
+                        int channel, int last) {
     const int out_ch = p->out_ch, bytes = p->out_w * out_ch, size = MK_DW3_COLUMN * p->columns, lower = blocks ? 3 : 2;
     int32_t *const first = p->buffer + MK_DW3_COLUMN * p->first;
     struct mk_dw3 rows = {p->stream, p->buffer, NULL, -bytes, blocks, out_ch, p->stride_w, p->out_w & 1,
@@ -279,7 +280,7 @@ static void mk_dw3_rows(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t
     int border = in_bytes == 0;
     for (int i = 0; i <= 2 * blocks + 2 - (blocks > 0); ++i) border |= !in[i];
 #endif
-    for (int channel = 0, last = out_ch - 4;; rows.group += MK_DW3_GROUP) {
+    for (;; rows.group += MK_DW3_GROUP) {
         int32_t *to = first;
         const int8_t *const *from = in;
         for (int left = blocks;;) {
@@ -303,8 +304,9 @@ static void mk_dw3_fill(int32_t *from, const int32_t *end, int32_t value) {
     for (; from != end; from += 4) from[0] = from[1] = from[2] = from[3] = value;
 }
 
-MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2d_s8_dsp *p, const int8_t *const *in,
-                                                 int8_t *out, int rows) {
+__attribute__((always_inline)) static inline void mk_dw3_channels_of(const struct mk_depthwise_conv2d_s8_dsp *p,
+                                                                     const int8_t *const *in, int8_t *out, int rows,
+                                                                     int channel, int last) {
     const int32_t zeros = (int32_t)((uint32_t)p->zero << 16 | (uint32_t)(uint16_t)p->zero);
     const int pairs = p->stride_h == 1 && p->stride_w == 1 ? rows >> 1 : 0, size = MK_DW3_COLUMN * p->columns;
     for (int b = 0; b < mk_max(pairs, 1); ++b) {
@@ -312,7 +314,18 @@ MK_KERNEL static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2
         mk_dw3_fill(block, block + MK_DW3_COLUMN * p->first, zeros);
         mk_dw3_fill(block + MK_DW3_COLUMN * p->end, block + size, zeros);
     }
-    if (pairs) mk_dw3_rows(p, in, out, pairs);
-    for (int r = 2 * pairs; r < rows; ++r) mk_dw3_rows(p, in + r * p->stride_h, out + r * p->out_w * p->out_ch, 0);
-    mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
+    if (pairs) mk_dw3_rows(p, in, out, pairs, channel, last);
+    for (int r = 2 * pairs; r < rows; ++r) mk_dw3_rows(p, in + r * p->stride_h, out + r * p->out_w * p->out_ch, 0, channel, last);
+    if (last == p->out_ch - 4) mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
+}
+
+MK_KERNEL __attribute__((unused)) static void mk_depthwise_conv2d_s8_dsp(const struct mk_depthwise_conv2d_s8_dsp *p,
+                                                                        const int8_t *const *in, int8_t *out, int rows) {
+    mk_dw3_channels_of(p, in, out, rows, 0, p->out_ch - 4);
+}
+
+/* The four channels from `channel` on, whose words are all that the stream holds. */
+__attribute__((unused)) static void mk_depthwise_conv2d_s8_dsp_group(const struct mk_depthwise_conv2d_s8_dsp *p, int channel,
+                                                                    const int8_t *const *in, int8_t *out, int rows) {
+    mk_dw3_channels_of(p, in, out, rows, channel, channel);
 }

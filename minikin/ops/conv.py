@@ -61,8 +61,8 @@ from minikin.ops.requant import (
     sum_bounds,
     weights_of,
 )
-from minikin.ops.stored import conv_kernels
-from minikin.ops.stored_dsp import conv_dsp_kernels
+from minikin.ops.stored import conv_kernels, grouped_kernels
+from minikin.ops.stored_dsp import conv_dsp_kernels, depthwise_dsp_kernels
 from minikin.ops.window import conv_window as window
 from minikin.ops.window import more_padding
 from minikin.ops.work import conv_work, depthwise_work
@@ -386,6 +386,7 @@ conv2d = OpDef(
         ),
         *conv_dsp_kernels(),
         *conv_kernels(patch_bytes),
+        *grouped_kernels(),
         Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         *float32_kernels("mk_conv2d_f32", pack_conv_f32),
@@ -458,6 +459,8 @@ depthwise_conv2d = OpDef(
         ),
         DEPTHWISE_PIXEL,
         *DEPTHWISE_TAPS,
+        *depthwise_dsp_kernels(),
+        *grouped_kernels(),
         Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8"), pack=pack_bias),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         *float32_kernels("mk_depthwise_conv2d_f32", pack_depthwise_f32),

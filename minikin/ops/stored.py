@@ -24,12 +24,16 @@ CODE_BYTES = {"codebook": 200, "bitmask": 200, "sparse": 150, "nm": 200, "coded"
 """About what a decoder of a dense layer takes beside the kernel without it, on Cortex-M4 by zig -Os."""
 CONV_CODE_BYTES = CODE_BYTES | {"coded": 2400}
 """The same of a convolution, where the network may have convolutions of both kinds."""
+GROUPED_CODE_BYTES = {"codebook": 600, "bitmask": 700, "coded": 1000}
+"""The same of a depthwise convolution or one with groups, where the dense kernel stays for others."""
 REQUANT = ("out_offset", "act_min", "act_max", "per_channel", "mult", "shift")
 
 
 def rows_of(view: View) -> np.ndarray:
-    """[channels, inputs] of a dense layer or a convolution."""
+    """[channels, inputs] of a dense layer or a convolution; a depthwise one has a channel's taps for inputs."""
     w = weights_of(view)
+    if view.node.op == "depthwise_conv2d":
+        return np.ascontiguousarray(np.asarray(w.data).reshape(-1, w.shape[3]).T)
     return np.asarray(w.data).reshape(w.shape[0], -1)
 
 
@@ -317,4 +321,107 @@ def conv_kernels(patch_bytes: Callable[[View, int], int]) -> tuple[Kernel, ...]:
             whole_rows=most_rows if form in EXPANDED else one_row,
         )
         for form, headers in HEADERS.items()
+    )
+
+
+GROUPED = ("codebook", "bitmask", "coded")
+"""Forms that depthwise convolutions, and those with groups, expand channel by channel."""
+
+
+def group_inputs(view: View) -> int:
+    """Input channels that an output channel reads."""
+    return 1 if view.node.op == "depthwise_conv2d" else weights_of(view).shape[3]
+
+
+def takes_grouped(form: str) -> When:
+    """Several channels, which do not read all input channels."""
+
+    def takes(view: View) -> bool:
+        if not is_symmetric(view) or view.y.shape[3] < 2:
+            return False
+        if view.node.op != "depthwise_conv2d" and group_inputs(view) == view.x.shape[3]:
+            return False
+        return form == "coded" or FORMS[form].takes(rows_of(view))
+
+    return takes
+
+
+def pack_grouped(form: str) -> Pack:
+    """The fields of mk_grouped_conv2d_s8_<form>."""
+
+    def pack(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+        kept = patch_fields(view, fields, None)
+        conv = {name: value for name, value in kept.items() if name not in ("zero", "buffer")}
+        group_in = group_inputs(view)
+        conv |= {
+            "out_ch": fields["out_ch"],
+            "group_in": group_in,
+            "group_out": view.y.shape[3] * group_in // view.x.shape[3],
+            "in_offset": fields["in_offset"],
+            "requant": requant(fields),
+            "weight": Scratch(at=coded_scratch(view, 1) if form == "coded" else 0),
+        }
+        if form == "coded":
+            return {"conv": conv, "codes": coded_struct(coded_of(view), 0)}
+        bias = fields["bias"] if fields["bias"] is not None else np.zeros(view.y.shape[3], np.int32)
+        return {"conv": conv, "bias": bias, "codes": form_fields(view, form, 1)}
+
+    return pack
+
+
+def grouped_scratch(form: str) -> Callable[[View, int], int]:
+    def scratch(view: View, rows: int) -> int:
+        return (coded_scratch(view, rows) if form == "coded" else 0) + rows_of(view).shape[1]
+
+    return scratch
+
+
+def grouped_instructions(form: str) -> Callable[[View], float]:
+    """Measured on Cortex-M4 for a depthwise 3x3."""
+
+    def instructions(view: View) -> float:
+        height, width, channels = view.y.shape[1:]
+        expanding = entries_of(view, form) if form == "coded" else 15 * rows_of(view).size
+        each = 190 + 14 * rows_of(view).shape[1]
+        return -(-height // several_rows(view)) * expanding + height * width * channels * each
+
+    return instructions
+
+
+def grouped_work(form: str) -> Callable[[View, int, int, Work], Work]:
+    """Counts of the plain kernels, and of a decoder that reads all weights in each call."""
+
+    def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
+        rows, bias = rows_of(view), view.input(2)
+        if form == "coded":
+            own = coded_work(coded_of(view), rows, None if bias is None else bias.data)
+        else:
+            own = packed_work(form, form_fields(view, form, 1), rows) | {"weight": rows.size}
+        pixels = counts["pixel"] * view.y.shape[3]
+        again = {
+            "grouped_pixel": pixels,
+            "grouped_mac": pixels * rows.shape[1],
+            "grouped_line": pixels * weights_of(view).shape[1],
+        }
+        return counts | again | {f"stored_{name}": counts["call"] * count for name, count in own.items()}
+
+    return work
+
+
+def grouped_kernels() -> tuple[Kernel, ...]:
+    return tuple(
+        Kernel(
+            name=f"mk_grouped_conv2d_s8_{form}",
+            storage=form,
+            code_bytes=GROUPED_CODE_BYTES[form],
+            instructions=grouped_instructions(form),
+            work=grouped_work(form),
+            uses=("mk_requant.h", "mk_grouped.h", *HEADERS[form]),
+            when=takes_grouped(form),
+            pack=pack_grouped(form),
+            scratch=grouped_scratch(form),
+            rows=several_rows,
+            whole_rows=most_rows,
+        )
+        for form in GROUPED
     )

@@ -1,4 +1,4 @@
-"""Convolutions of packed weights on DSP instructions: a few groups of channels are expanded to the words of mk_mat_s8.h."""
+"""Convolutions of packed weights on DSP instructions: groups of four channels are expanded to what the dense kernels read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from minikin.ops.packing import GROUP, grouped_channels, mat_headers
 from minikin.ops.storage import FORMS, Packed, pack_codebook
 from minikin.ops.stored import (
     CONV_CODE_BYTES,
+    GROUPED,
+    GROUPED_CODE_BYTES,
     HEADERS,
     When,
     coded_struct,
@@ -188,3 +190,109 @@ GATHERED = (
     *("border", "border_span", "border_quad", "border_rest", "border_tail", "single_span", "single_gather", "missing"),
 )
 """Counts of the dense kernel that come again with each chunk of channels."""
+
+
+DW3_WORDS, DW3_TAPS = 18, 9
+DW3_NUMBERS = (2, 3, 6, 7, 10, 11, 14, 15)
+"""Of a group's words, those that are no weights; in the last two words every other byte is one."""
+
+
+@once_per_view
+def dw3_groups(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """(weights int8 [channels, 9], whole groups in the order of the words; the other numbers [groups, 9])."""
+    words = conv_dsp.depthwise_stream(view).reshape(-1, DW3_WORDS)
+    taps = words.view(np.int8)[:, :64].reshape(-1, GROUP, 16)[..., :8]
+    lasts = words.view(np.int8)[:, 64:].reshape(-1, GROUP, 2)
+    weights = np.concatenate([taps, lasts[..., :1]], axis=2).reshape(-1, DW3_TAPS)
+    numbers = np.concatenate([words[:, DW3_NUMBERS], np.ascontiguousarray(lasts[..., 1]).view(np.int32)], axis=1)
+    return weights, numbers
+
+
+def takes_dw3(form: str, exact: tuple[str, ...]) -> When:
+    dense = conv_dsp.takes_depthwise if exact else conv_dsp.takes_depthwise_fitted
+
+    def when(view: View) -> bool:
+        return (
+            view.y.shape[3] >= 2 * GROUP and dense(view) and (form == "coded" or FORMS[form].takes(dw3_groups(view)[0]))
+        )
+
+    return when
+
+
+@once_per_view
+def coded_dw3(view: View) -> coded.Coded:
+    return coded.encode(dw3_groups(view)[0])
+
+
+def dw3_places(view: View, form: str) -> tuple[int, int]:
+    """Where the expanded group and the convolution's own lie in scratch memory."""
+    stream = 2 * coded_dw3(view).decisions if form == "coded" else 0
+    stream += -stream % 4
+    return stream, stream + 4 * DW3_WORDS + DW3_TAPS + 3
+
+
+def pack_dw3(form: str) -> Callable[[View, dict[str, Field]], dict[str, Field]]:
+    def packed(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+        stream, buffer = dw3_places(view, form)
+        weights, numbers = dw3_groups(view)
+        conv = conv_dsp.pack_depthwise(view, fields)
+        conv |= {"stream": Scratch("int32_t", stream), "buffer": Scratch("int32_t", buffer)}
+        expanded = {"out_ch": fields["out_ch"], "numbers": numbers.reshape(-1), "stream": Scratch("int32_t", stream)}
+        if form == "coded":
+            return {"conv": conv, "expanded": expanded, "codes": coded_struct(coded_dw3(view), 0)}
+        codes = pack_codebook(weights, 1) if form == "codebook" else FORMS[form].pack(weights)
+        return {"conv": conv, "expanded": expanded, "codes": codes}
+
+    return packed
+
+
+def dw3_instructions(form: str) -> Callable[[View], float]:
+    def count(view: View) -> float:
+        height, width, channels = view.y.shape[1:]
+        calls = -(-height // conv_dsp.depthwise_rows(view))
+        expanding = 55 * 8 * len(coded_dw3(view).data) if form == "coded" else 20 * channels * DW3_TAPS
+        return 3 * height * width * channels * DW3_TAPS + calls * expanding
+
+    return count
+
+
+def dw3_work(form: str) -> Callable[[View, int, int, Work], Work]:
+    """Counts of the dense kernel, and those of expanding in each call."""
+
+    def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
+        weights = dw3_groups(view)[0]
+        if form == "coded":
+            own = coded_work(coded_dw3(view), weights, None)
+        else:
+            packed = pack_codebook(weights, 1) if form == "codebook" else FORMS[form].pack(weights)
+            own = packed_work(form, packed, weights) | {"weight": weights.size}
+        return counts | {f"stored_{name}": counts["call"] * count for name, count in own.items()}
+
+    return work
+
+
+def depthwise_dsp_kernels() -> tuple[Kernel, ...]:
+    return tuple(
+        Kernel(
+            name=f"mk_depthwise_conv2d_s8_{form}_dsp",
+            isa="dsp",
+            storage=form,
+            code_bytes=2 * GROUPED_CODE_BYTES[form],
+            instructions=dw3_instructions(form),
+            work=dw3_work(form),
+            uses=("mk_dsp.h", *exact, "mk_depthwise_conv2d_s8_dsp.h", *HEADERS[form], "mk_expanded_dw3.h"),
+            inner={"conv": "mk_depthwise_conv2d_s8_dsp"},
+            when=takes_dw3(form, exact),
+            pack=pack_dw3(form),
+            scratch=lambda view, rows, form=form: dw3_places(view, form)[1] + conv_dsp.depthwise_scratch(view, rows),
+            rows=dw3_rows,
+            whole_rows=conv_dsp.depthwise_rows,
+        )
+        for form in GROUPED
+        for exact in ((), ("mk_dw3_exact.h",))
+    )
+
+
+def dw3_rows(view: View) -> int:
+    """A pair, where rows are made as they are needed."""
+    return min(2, conv_dsp.depthwise_rows(view))
