@@ -49,8 +49,7 @@ class Struct:
     def stored(self, fields: Mapping[str, Field]) -> dict[str, Field]:
         """What is left of a layer's fields in the struct."""
         kept = {name: value for name, value in fields.items() if value is not None and name not in self.constants}
-        wide = {name: value.astype(np.int32) for name, value in kept.items() if name in self.words and _is_half(value)}
-        return kept | wide
+        return {name: _widened(value) if name in self.words else value for name, value in kept.items()}
 
     def specialize(self, header: str) -> str:
         """The kernel's header with this struct: constants before it, named as it is, the widest fields first."""
@@ -143,6 +142,10 @@ def make_struct(name: str, header: str, layers: Sequence[Mapping[str, Field]], r
 
 def _is_half(value: Field) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.int16
+
+
+def _widened(value: Field) -> Field:
+    return value.astype(np.int32) if isinstance(value, np.ndarray) and _is_half(value) else value
 
 
 def _mark_unused(function: str) -> str:

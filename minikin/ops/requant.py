@@ -107,4 +107,5 @@ def pack_bias(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     bias, half = fields["bias"], np.iinfo(np.int16)
     if not isinstance(bias, np.ndarray) or bias.min(initial=0) < half.min or bias.max(initial=0) > half.max:
         return fields
-    return fields | {"bias": bias.astype(np.int16)}
+    narrow: Field = bias.astype(np.int16)
+    return {**fields, "bias": narrow}

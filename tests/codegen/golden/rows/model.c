@@ -47,7 +47,7 @@ static const int8_t conv2d_0_weight[72] = { /* 4x3x3x2 */
     -42, 26, 26, -11, -40, 12, -127, 35, 25, -83, 3, -49, 39, -104, -47, 36, 59, -110, -25, 17, -31,
 };
 
-static const int32_t conv2d_0_bias[4] = { /* 4 */
+static const int16_t conv2d_0_bias[4] = { /* 4 */
     2341, -3011, 613, -2056,
 };
 
@@ -68,7 +68,7 @@ static const int8_t depthwise_conv2d_1_weight[36] = { /* 1x3x3x4 */
     -24, 15, -21, 60, -60, 7, -9, 40, 17, 127, 127, 110,
 };
 
-static const int32_t depthwise_conv2d_1_bias[4] = { /* 4 */
+static const int16_t depthwise_conv2d_1_bias[4] = { /* 4 */
     -3434, -378, -1150, 872,
 };
 
@@ -84,7 +84,7 @@ static const int8_t dense_4_weight[12] = { /* 3x4 */
     -127, 65, 59, -73, -127, -104, 6, 83, 127, -12, 48, 10,
 };
 
-static const int32_t dense_4_bias[3] = { /* 3 */
+static const int16_t dense_4_bias[3] = { /* 3 */
     2110, 2073, 1826,
 };
 

@@ -80,7 +80,7 @@ static const int8_t conv2d_0_weight[72] = { /* 4x3x3x2 */
     -42, 26, 26, -11, -40, 12, -127, 35, 25, -83, 3, -49, 39, -104, -47, 36, 59, -110, -25, 17, -31,
 };
 
-static const int32_t conv2d_0_bias[4] = { /* 4 */
+static const int16_t conv2d_0_bias[4] = { /* 4 */
     2341, -3011, 613, -2056,
 };
 
@@ -97,7 +97,7 @@ static const int8_t depthwise_conv2d_1_weight[36] = { /* 1x3x3x4 */
     -24, 15, -21, 60, -60, 7, -9, 40, 17, 127, 127, 110,
 };
 
-static const int32_t depthwise_conv2d_1_bias[4] = { /* 4 */
+static const int16_t depthwise_conv2d_1_bias[4] = { /* 4 */
     -3434, -378, -1150, 872,
 };
 
@@ -113,7 +113,7 @@ static const int8_t conv2d_2_weight[16] = { /* 4x1x1x4 */
     -127, 65, 59, -73, -127, -104, 6, 83, 127, -12, 48, 10, 127, 54, 99, -78,
 };
 
-static const int32_t conv2d_2_bias[4] = { /* 4 */
+static const int16_t conv2d_2_bias[4] = { /* 4 */
     -149, -1465, 1295, 658,
 };
 
@@ -130,7 +130,7 @@ static const int8_t depthwise_conv2d_3_weight[36] = { /* 1x3x3x4 */
     -39, 116, -30, -8, 95, 88, 127, -108, 100, -66, 10, 43, 127,
 };
 
-static const int32_t depthwise_conv2d_3_bias[4] = { /* 4 */
+static const int16_t depthwise_conv2d_3_bias[4] = { /* 4 */
     1680, 138, 983, -393,
 };
 
@@ -146,7 +146,7 @@ static const int8_t conv2d_4_weight[16] = { /* 4x1x1x4 */
     -8, 47, -32, 127, 59, 127, -2, -22, 29, 127, -102, 66, -1, 127, -52, 82,
 };
 
-static const int32_t conv2d_4_bias[4] = { /* 4 */
+static const int16_t conv2d_4_bias[4] = { /* 4 */
     -315, -467, -1023, -779,
 };
 
@@ -163,7 +163,7 @@ static const int8_t depthwise_conv2d_5_weight[36] = { /* 1x3x3x4 */
     -10, -87, 80, 75, -127, 10, -9, -62, 35, -33, -127,
 };
 
-static const int32_t depthwise_conv2d_5_bias[4] = { /* 4 */
+static const int16_t depthwise_conv2d_5_bias[4] = { /* 4 */
     -201, -123, 98, -1125,
 };
 
@@ -179,7 +179,7 @@ static const int8_t conv2d_6_weight[16] = { /* 4x1x1x4 */
     68, 82, -127, -73, -6, -41, 127, 15, -56, -44, -3, 127, -44, 31, 127, -10,
 };
 
-static const int32_t conv2d_6_bias[4] = { /* 4 */
+static const int16_t conv2d_6_bias[4] = { /* 4 */
     2882, -441, 469, 452,
 };
 
@@ -195,7 +195,7 @@ static const int8_t dense_10_weight[12] = { /* 3x4 */
     45, -85, 127, -9, 5, -127, -99, 77, 104, 79, 127, 75,
 };
 
-static const int32_t dense_10_bias[3] = { /* 3 */
+static const int16_t dense_10_bias[3] = { /* 3 */
     26, 1461, 802,
 };
 
