@@ -147,8 +147,9 @@ def make_plan(
         plans = [lay_out(spend_spare_ram(layers, isa, aim, peak), whole), lay_out(layers, whole)]
         plan = min(plans, key=lambda plan: plan.arena_bytes)
     else:
-        if aim.reference is not None and (wider := widen_calls(layers, aim, peak)) != layers:
-            layers, whole = wider, search(wider)
+        if aim.reference is not None and not streamed:  # whoever streams the input wants RAM before instructions
+            wider = widen_calls(layers, aim, peak)
+            layers, whole = wider, whole if wider == layers else search(wider)
         plan = lay_out(layers, whole)
     return replace(plan, costs=aim.costs)
 
