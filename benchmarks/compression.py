@@ -140,7 +140,7 @@ ROWS = {
     "lenet300": Row(
         network="lenet300",
         data="mnist",
-        baseline=LENET | {"epochs": 20},
+        baseline=LENET | {"epochs": 30, "batch_size": 64},
         recipe="lenet300",
         baseline_error=1.65,
         ratio=100,
@@ -169,7 +169,7 @@ ROWS = {
     "ds_cnn_l_16": keyword_row(
         "ds_cnn_l_16",
         network="ds_cnn_l",
-        baseline=KEYWORDS | {"epochs": 10, "keep": "last"},
+        baseline=KEYWORDS | {"epochs": 25, "keep": "last"},
         storage="codebook",
         drop=0,
         ratio=5,
