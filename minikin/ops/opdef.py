@@ -209,9 +209,11 @@ class OpDef:
         return sorted(found.values(), key=lambda kernel: kernel.storage != "dense")
 
     def candidates(self, view: View, isa: str = "c", *, fast: bool = False) -> list[Kernel]:
-        """All kernels that take the node and are called as the first of them is: portable ones too, which take less memory."""
-        first = self.choices(view, isa, fast=fast)[0]
-        return [k for k in self.kernels if k.folds == first.folds and self._takes(k, view, isa, fast)]
+        """The choices, and other kernels of dense weights called as the first of them is: portable ones take less memory."""
+        chosen = self.choices(view, isa, fast=fast)
+        dense = [k for k in self.kernels if k.storage == "dense" and k.folds == chosen[0].folds]
+        others = [k for k in dense if k not in chosen and self._takes(k, view, isa, fast)]
+        return [*chosen, *others]
 
     def _takes(self, kernel: Kernel, view: View, isa: str, fast: bool) -> bool:
         return kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.when(view)

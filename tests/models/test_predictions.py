@@ -45,10 +45,10 @@ MADE["kws_float"] = kws
 
 
 def assert_predicted(graph: Graph, optimize: str, board: str = BOARD, toolchain: str = "zig") -> None:
-    """Portable depthwise kernels, which `ram` takes, are predicted to 15%: a network of them to 3%."""
+    """Portable depthwise kernels, which `ram` takes, are predicted to 30%: a network of them to 8%."""
     result = compare(compile(graph, board, optimize=optimize, toolchain=toolchain))
     assert result.error is not None, [layer for layer in result.layers if layer.predicted is None]
-    assert abs(result.error) <= (0.03 if optimize == "ram" else ERROR), str(result.to_json())
+    assert abs(result.error) <= (0.08 if optimize == "ram" else ERROR), str(result.to_json())
 
 
 @pytest.mark.parametrize("optimize", GOALS)
