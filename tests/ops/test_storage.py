@@ -385,6 +385,7 @@ def test_only_exact_halves_are_stored_so() -> None:
     graph = graph.replace(tensors=dict(graph.tensors) | {w.name: w.replace(data=data)})
     build = compile(graph, "nucleo-l4r5zi", optimize="flash")
     assert [own.storage for own in build.stored] == ["float16", "dense", "float16"]
-    result = verify(build, 2)
-    assert result.equal, result.first_difference
+    dense = compile(graph, "nucleo-l4r5zi", optimize="flash", storage="dense")
+    sample = random_inputs(graph, 5)
+    assert build.run(*sample).outputs[0].tobytes() == dense.run(*sample).outputs[0].tobytes()
     assert {own.storage for own in compile(graph, "nucleo-l4r5zi", optimize="speed").stored} == {"dense"}
