@@ -47,7 +47,7 @@ from minikin.ops.opdef import (
     register,
     require,
 )
-from minikin.ops.packing import mat_headers
+from minikin.ops.packing import mat_kernels
 from minikin.ops.packing_f32 import float32_kernels, pack_conv_f32, pack_depthwise_f32
 from minikin.ops.requant import (
     centred_weights,
@@ -356,33 +356,23 @@ conv2d = OpDef(
     kernels=(
         CONV_MVE,
         *CONV_X4,
-        *(
-            Kernel(
-                name="mk_conv2d_s8_dsp",
-                isa="dsp",
-                fast=fast,
-                uses=mat_headers(fast, exact),
-                when=takes_conv if exact else takes_conv_fitted,
-                pack=pack_conv,
-                whole_rows=conv_rows,
-                scratch=conv_scratch,
-            )
-            for fast in (True, False)
-            for exact in ("", "mk_mat2_exact.h")
+        *mat_kernels(
+            "mk_conv2d_s8_dsp",
+            "mk_mat2_exact.h",
+            takes=takes_conv,
+            takes_fitted=takes_conv_fitted,
+            pack=pack_conv,
+            whole_rows=conv_rows,
+            scratch=conv_scratch,
         ),
-        *(
-            Kernel(
-                name="mk_conv2d_s8_groups_dsp",
-                isa="dsp",
-                fast=fast,
-                uses=mat_headers(fast, exact),
-                when=takes_groups if exact else takes_groups_fitted,
-                pack=pack_groups,
-                whole_rows=conv_rows,
-                scratch=group_scratch,
-            )
-            for fast in (True, False)
-            for exact in ("", "mk_mat2_exact.h")
+        *mat_kernels(
+            "mk_conv2d_s8_groups_dsp",
+            "mk_mat2_exact.h",
+            takes=takes_groups,
+            takes_fitted=takes_groups_fitted,
+            pack=pack_groups,
+            whole_rows=conv_rows,
+            scratch=group_scratch,
         ),
         *conv_dsp_kernels(),
         *conv_kernels(patch_bytes),

@@ -13,7 +13,7 @@ from minikin.ops.conv_mve import DENSE_MVE
 from minikin.ops.conv_x4 import DENSE_X4
 from minikin.ops.hybrid import HYBRID_DTYPES, hybrid_fields, is_hybrid, quantized_frames, scaled_sums
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Scratch, any_batch, clamp_float, is_dtype, register, require
-from minikin.ops.packing import is_symmetric, mat_headers, pack_stream, takes_exact, takes_fitted
+from minikin.ops.packing import is_symmetric, mat_kernels, pack_stream, takes_exact, takes_fitted
 from minikin.ops.packing_f32 import float32_kernels, pack_dense_f32
 from minikin.ops.requant import (
     centred_weights,
@@ -207,18 +207,13 @@ register(
         kernels=(
             DENSE_MVE,
             *DENSE_X4,
-            *(
-                Kernel(
-                    name="mk_dense_s8_dsp",
-                    isa="dsp",
-                    fast=fast,
-                    uses=mat_headers(fast, exact),
-                    when=takes_dsp if exact else takes_dsp_fitted,
-                    pack=pack_dsp,
-                    scratch=filled_bytes,
-                )
-                for fast in (True, False)
-                for exact in ("", "mk_mat1_exact.h")
+            *mat_kernels(
+                "mk_dense_s8_dsp",
+                "mk_mat1_exact.h",
+                takes=takes_dsp,
+                takes_fitted=takes_dsp_fitted,
+                pack=pack_dsp,
+                scratch=filled_bytes,
             ),
             *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8"), pack=pack_bias),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from minikin.ops.fitting import (
     packed_channels,
     reach,
 )
-from minikin.ops.opdef import Field, activation_range
+from minikin.ops.opdef import Field, Kernel, activation_range
 from minikin.ops.requant import quant_of, weights_of
 
 GROUP = 4
@@ -135,6 +137,24 @@ def fits_stream(channels: PackedChannels) -> bool:
 def mat_headers(fast: bool, exact: str) -> tuple[str, ...]:
     """What a kernel that multiplies by mk_mat_s8.h includes; `exact` is the header that adds the exact form."""
     return ("mk_dsp.h", *(("mk_mat_fast.h",) if fast else ()), *((exact,) if exact else ()), "mk_mat_s8.h")
+
+
+def mat_kernels(
+    name: str, exact: str, *, takes: Callable[[View], bool], takes_fitted: Callable[[View], bool], **fields: Any
+) -> tuple[Kernel, ...]:
+    """A kernel that multiplies by mk_mat_s8.h, fast and small, each without and with the header of the exact form."""
+    return tuple(
+        Kernel(
+            name=name,
+            isa="dsp",
+            fast=fast,
+            uses=mat_headers(fast, header),
+            when=takes if header else takes_fitted,
+            **fields,
+        )
+        for fast in (True, False)
+        for header in ("", exact)
+    )
 
 
 def pack_stream(view: View, weights: np.ndarray) -> dict[str, Field]:

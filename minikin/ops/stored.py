@@ -80,15 +80,19 @@ def conv_instructions(form: str) -> Callable[[View], float]:
     return instructions
 
 
+def decoder_work(view: View, form: str, group: int = GROUP) -> Work:
+    """What a form's decoder does in one reading of all weights; `group` is that of form_fields."""
+    rows, bias = rows_of(view), view.input(2)
+    if form == "coded":
+        return coded_work(coded_of(view), rows, None if bias is None else bias.data)
+    return packed_work(form, form_fields(view, form, group), rows)
+
+
 def form_work(form: str) -> Callable[[View, int, int, Work], Work]:
     """What a kernel of a form counts: its decoder reads all weights once for each frame, call or pixel (see EXPANDED)."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
-        rows, bias = rows_of(view), view.input(2)
-        if form == "coded":
-            own = coded_work(coded_of(view), rows, None if bias is None else bias.data)
-        else:
-            own = packed_work(form, form_fields(view, form), rows)
+        rows, own = rows_of(view), decoder_work(view, form)
         if "batch" in counts:
             times, names = counts["batch"], ("batch", "output", "low", "high")
         elif form not in EXPANDED:
@@ -392,11 +396,8 @@ def grouped_work(form: str) -> Callable[[View, int, int, Work], Work]:
     """Counts of the plain kernels, and of a decoder that reads all weights in each call."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
-        rows, bias = rows_of(view), view.input(2)
-        if form == "coded":
-            own = coded_work(coded_of(view), rows, None if bias is None else bias.data)
-        else:
-            own = packed_work(form, form_fields(view, form, 1), rows) | {"weight": rows.size}
+        rows = rows_of(view)
+        own = decoder_work(view, form, 1) | ({} if form == "coded" else {"weight": rows.size})
         pixels = counts["pixel"] * view.y.shape[3]
         again = {
             "grouped_pixel": pixels,
