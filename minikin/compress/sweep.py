@@ -21,8 +21,8 @@ from minikin.graph import Graph
 WIDTH, HEIGHT = 720, 300
 PAD_LEFT, PAD_RIGHT, PAD_TOP, PAD_BOTTOM = 70, 20, 40, 45
 GAP = 90
-COLOURS = ("#4c78a8", "#f58518")
-STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+COLOURS = ("#4c78a8", "#f58518", "#54a24b")
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
