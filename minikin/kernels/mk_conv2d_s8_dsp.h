@@ -216,7 +216,8 @@ static inline const int8_t *mk_conv2d_s8_dsp_last(const struct mk_conv2d_s8_dsp 
 
 MK_KERNEL __attribute__((unused)) static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in,
                                                               int8_t *out, int rows) {
-    const struct mk_mat_s8 mat = {p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+    const struct mk_mat_s8 mat =
+        mk_mat(p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
     int8_t *to = out;
     if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 1)) to = mk_mat1(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
     mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
@@ -226,7 +227,7 @@ MK_KERNEL __attribute__((unused)) static void mk_conv2d_s8_dsp(const struct mk_c
 __attribute__((unused)) static void mk_conv2d_s8_dsp_groups(const struct mk_conv2d_s8_dsp *p, int count, int channel,
                                                            const int8_t *const *in, int8_t *out, int rows) {
     const int32_t *const end = p->stream + count * (4 * p->quads + MK_MAT_EXTRA);
-    const struct mk_mat_s8 mat = {p->stream, end, p->quads, p->scale, p->offset, p->out_ch, p->form};
+    const struct mk_mat_s8 mat = mk_mat(p->stream, end, p->quads, p->scale, p->offset, p->out_ch, p->form);
     int8_t *to = out + channel;
     if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 0)) mk_mat1_groups(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
     if (channel + 4 * count == p->out_ch) mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);

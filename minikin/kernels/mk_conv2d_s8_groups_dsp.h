@@ -100,10 +100,12 @@ MK_KERNEL static void mk_conv2d_s8_groups_dsp(const struct mk_conv2d_s8_groups_d
                 mk_conv_step(p, &at);
             }
 #endif
-            const struct mk_mat_s8 mat = {stream, stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+            const struct mk_mat_s8 mat =
+                mk_mat(stream, stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
             mk_mat2_groups(&mat, p->buffer, to + first, pairs);
             if (p->group_out & 3) {
-                const struct mk_mat_s8 last = {mat.end, stream + p->group_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+                const struct mk_mat_s8 last =
+                    mk_mat(mat.end, stream + p->group_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
                 mk_mat2_groups(&last, p->buffer, to + first + last_four, pairs);
             }
         }
@@ -117,10 +119,12 @@ MK_KERNEL static void mk_conv2d_s8_groups_dsp(const struct mk_conv2d_s8_groups_d
                     const int8_t *const tap = mk_conv_tap(p, &walk, ky, kx) + channel;
                     for (int k = 0; k < p->group_in; k += 4) *x++ = (int32_t)mk_load4(mk_conv_quad(p, tap, k));
                 }
-            const struct mk_mat_s8 mat = {stream, stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+            const struct mk_mat_s8 mat =
+                mk_mat(stream, stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
             mk_mat1_groups(&mat, (const int8_t *)p->buffer, to + first);
             if (p->group_out & 3) {
-                const struct mk_mat_s8 last = {mat.end, stream + p->group_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+                const struct mk_mat_s8 last =
+                    mk_mat(mat.end, stream + p->group_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
                 mk_mat1_groups(&last, (const int8_t *)p->buffer, to + first + last_four);
             }
         }

@@ -7,7 +7,8 @@ struct mk_dense_s8_dsp {
 };
 
 MK_DRIVER MK_KERNEL static void mk_dense_s8_dsp(const struct mk_dense_s8_dsp *p, const int8_t *in, int8_t *out) {
-    const struct mk_mat_s8 mat = {p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form};
+    const struct mk_mat_s8 mat =
+        mk_mat(p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
     int8_t *to = out;
     for (int b = 0; b < p->batch; ++b, in += p->in_ch) {
         if (p->filled) {

@@ -27,8 +27,16 @@ struct mk_mat_s8 {
     const int32_t *stream, *end; /* the groups to compute */
     int32_t quads;               /* inputs / 4 */
     int32_t scale, offset;       /* of the exact form */
+    int32_t beside, step;        /* from a pair's first pixel to its second, and to the next pair */
     int32_t out_ch, form;
 };
+
+/* Of pixels that lie one behind the other. */
+__attribute__((always_inline)) static inline struct mk_mat_s8 mk_mat(const int32_t *stream, const int32_t *end, int quads,
+                                                                     int scale, int offset, int out_ch, int form) {
+    const struct mk_mat_s8 mat = {stream, end, quads, scale, offset, out_ch, 2 * out_ch, out_ch, form};
+    return mat;
+}
 
 /* Words of a group besides its weights. */
 enum { MK_MAT_EXTRA = 9 };
@@ -65,15 +73,15 @@ enum { MK_MAT_EXTRA = 9 };
 #endif
 
 /* Frame: 0 first quad's address, 4 inputs, 8 end of the stream, 12 end of the inputs, 16 scale, 20 offset, 24 out0, 28 out1,
- * 32 stream, 36 pairs left, 40 bytes of the inputs, 44 out0 of the first group, 48 out_ch. */
+ * 32 stream, 36 pairs left, 40 bytes of the inputs, 44 out0 of the first group, 48 beside, 52 step. */
 #define MK_MAT_ENTER(INPUT_BYTES, QUAD_BYTES)                                                                   \
-    "push {r4-r11, lr}\n sub sp, sp, #52\n ldmia.w r0, {r4, r5, r6, r7, r8, r9}\n strd r1, r5, [sp, #4]\n"      \
+    "push {r4-r11, lr}\n sub sp, sp, #56\n ldmia.w r0, {r4-r10}\n strd r1, r5, [sp, #4]\n"                       \
     "strd r7, r8, [sp, #16]\n add r7, r2, r9\n strd r2, r7, [sp, #24]\n strd r4, r3, [sp, #32]\n"               \
-    "lsl.w r5, r6, #" INPUT_BYTES "\n strd r5, r2, [sp, #40]\n str r9, [sp, #48]\n mov r0, r1\n add r5, r5, r1\n" \
+    "lsl.w r5, r6, #" INPUT_BYTES "\n strd r5, r2, [sp, #40]\n strd r9, r10, [sp, #48]\n mov r0, r1\n add r5, r5, r1\n" \
     "str r5, [sp, #12]\n rsb r6, r6, #0\n and r6, r6, #" MK_MAT_MASK "\n mov r7, #" QUAD_BYTES "\n adr.w r8, 2f\n" \
     "mla r8, r6, r7, r8\n orr r8, r8, #1\n str r8, [sp]\n mov r1, r4\n"
 #define MK_MAT_NEXT_GROUP "ldrd r0, r2, [sp, #4]\n cmp r1, r2\n bne.w 1b\n"
-#define MK_MAT_LEAVE "add sp, sp, #52\n pop {r4-r11, pc}\n"
+#define MK_MAT_LEAVE "add sp, sp, #56\n pop {r4-r11, pc}\n"
 
 #define MK_MAT2_BODY(OUTS)                                                                                      \
     MK_MAT_ENTER("4", MK_MAT2_QUAD_BYTES)                                                                       \
@@ -83,8 +91,8 @@ enum { MK_MAT_EXTRA = 9 };
     "ldrd r2, r3, [sp, #24]\n strb r4, [r2, #1]\n strb r7, [r2, #2]\n strb r6, [r2, #3]\n"                      \
     "strb r5, [r2], #4\n strb.w r8, [r3, #1]\n strb.w r11, [r3, #2]\n strb.w r10, [r3, #3]\n"                   \
     "strb r9, [r3], #4\n strd r2, r3, [sp, #24]\n" MK_MAT_NEXT_GROUP                                            \
-    "add r0, sp, #32\n ldmia r0, {r1, r4, r5, r6, r7}\n ldr r0, [sp, #12]\n subs r4, r4, #1\n beq 3f\n"         \
-    "add r6, r6, r7, lsl #1\n add r7, r7, r6\n strd r6, r7, [sp, #24]\n str r4, [sp, #36]\n str r6, [sp, #44]\n" \
+    "add r0, sp, #32\n ldmia.w r0, {r1, r4, r5, r6, r7, r8}\n ldr r0, [sp, #12]\n subs r4, r4, #1\n beq 3f\n"   \
+    "add r6, r6, r8\n add r7, r7, r6\n strd r6, r7, [sp, #24]\n str r4, [sp, #36]\n str r6, [sp, #44]\n" \
     "add r5, r5, r0\n str r0, [sp, #4]\n str r5, [sp, #12]\n b.w 1b\n 3: " MK_MAT_LEAVE
 
 #define MK_MAT1_BODY(OUTS)                                                                                      \
@@ -190,9 +198,9 @@ static inline void mk_mat_bytes(const struct mk_mat_s8 *m, const int8_t *x, int8
 
 static inline void mk_mat2_groups(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
 #if !MK_DSP
-    for (; pairs > 0; --pairs, x += 4 * m->quads, out += 2 * m->out_ch) {
+    for (; pairs > 0; --pairs, x += 4 * m->quads, out += m->step) {
         mk_mat_words(m, x, 2, out);
-        mk_mat_words(m, x + 1, 2, out + m->out_ch);
+        mk_mat_words(m, x + 1, 2, out + m->beside);
     }
 #else
 #ifdef MK_MAT2_EXACT
@@ -222,11 +230,13 @@ static inline void mk_mat1_groups(const struct mk_mat_s8 *m, const int8_t *x, in
 /* The last four channels, where channels are no multiple of four: they overlap the group before. */
 static inline struct mk_mat_s8 mk_mat_last(const struct mk_mat_s8 *m) {
     const int words = 4 * m->quads + MK_MAT_EXTRA;
-    const struct mk_mat_s8 last = {m->end, m->end + words, m->quads, m->scale, m->offset, m->out_ch, m->form};
+    const struct mk_mat_s8 last = {m->end,    m->end + words, m->quads,  m->scale, m->offset,
+                                   m->beside, m->step,        m->out_ch, m->form};
     return last;
 }
 
-/* All outputs of pairs of pixels, whose words lie side by side at x, pair behind pair; gives the place behind them. */
+/* All outputs of pairs of pixels, whose words lie side by side at x, pair behind pair. Gives the place behind them, where one
+ * pixel lies behind the other, as they do where there are under four channels. */
 MK_DRIVER __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int pairs) {
     if (m->stream != m->end) mk_mat2_groups(m, x, out, pairs);
     int8_t *const end = out + 2 * pairs * m->out_ch;
@@ -236,7 +246,7 @@ MK_DRIVER __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 
             mk_mat2_groups(&last, x, out + m->out_ch - 4, pairs);
             return end;
         }
-        last.out_ch = 4;
+        last.beside = 4;
         for (; out != end; x += 4 * m->quads) {
             int8_t ends[8];
             mk_mat2_groups(&last, x, ends, 1);
