@@ -136,7 +136,7 @@ def _check_node(view: View) -> None:
 def _check_input(view: View, position: int, tensor: Tensor) -> None:
     """Weights have the dtype of x, or int8 beside float32; a bias has that of its accumulator; all are constants."""
     definition, label = get_op(view.node.op), f"{view.node.name} ({view.node.op})"
-    is_weight, is_bias = position in definition.weights, position == definition.bias
+    is_weight, is_bias = position in definition.weights, position in (definition.bias, *definition.biases)
     wanted = "int32" if is_bias and view.x.dtype != "float32" else view.x.dtype
     is_hybrid = is_weight and (view.x.dtype, tensor.dtype) == ("float32", "int8")
     if tensor.dtype != wanted and not is_hybrid:

@@ -18,7 +18,9 @@ from minikin.ops.elementwise import BinaryAttrs
 from minikin.ops.opdef import OPS, Case, OpDef, build_graph
 from minikin.ops.padding import same_padding
 from minikin.ops.pool import PoolAttrs
+from minikin.ops.separable import parts
 from minikin.ops.shape import ReshapeAttrs
+from minikin.plan.joining import joinable, joined
 
 
 class Net:
@@ -172,8 +174,24 @@ def int8_case(op: OpDef, case: Case, dtype: str = "int8", seed: int = 0) -> Grap
     """The quantized graph of one case: by post-training quantization, or straight from a conversion's dtypes."""
     if "->" in dtype:
         return conversion(op, case, *dtype.split("->"))
+    if "+" in dtype:
+        return joined_case(op, case, seed)
     graph = case_graph(op, case, seed)
     return quantize(graph, case_samples(graph, case, 8))
+
+
+def joined_case(op: OpDef, case: Case, seed: int = 0) -> Graph:
+    """The two layers that a case of a joined op stands for, quantized, then joined."""
+    graph = case_graph(op, case, seed)
+    (whole,) = graph.views()
+    nodes = [view.node for view in parts(whole)]
+    nodes[0] = nodes[0].replace(name=f"{whole.node.name}_first")
+    constants = [t for t in graph.tensors.values() if t.is_constant or t.name in graph.inputs]
+    apart = quantize(
+        build_graph(graph.name, nodes, constants, graph.inputs, graph.outputs), case_samples(graph, case, 8)
+    )
+    ((first, second, both),) = joinable(apart)
+    return joined(apart, first, second, both)
 
 
 def hybrid_case(op: OpDef, case: Case, per_channel: bool, seed: int = 0) -> Graph:

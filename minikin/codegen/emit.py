@@ -309,17 +309,17 @@ class Writer:
     def function(self, step: Step, index: int, *, solo: bool) -> tuple[str, list[str]]:
         return layer_function(step, index, self.address, solo=solo)
 
-    def _fields(self, step: Step, fields: Mapping[str, Field]) -> list[str]:
-        """Designated initializers; null pointers go unsaid."""
+    def _fields(self, step: Step, fields: Mapping[str, Field], within: str = "") -> list[str]:
+        """Designated initializers, of a struct within another after its name; null pointers go unsaid."""
         items = []
         for name, value in fields.items():
             if isinstance(value, Mapping):
-                inner = self._fields(step, value)
+                inner = self._fields(step, value, f"{within}{name}_")
                 inner[0] = f".{name} = {{{inner[0]}"
                 inner[-1] += "}"
                 items += inner
             elif value is not None:
-                items.append(f".{name} = {self._field(step, name, value)}")
+                items.append(f".{name} = {self._field(step, within + name, value)}")
         return items
 
     def _field(self, step: Step, name: str, value: Field) -> str:

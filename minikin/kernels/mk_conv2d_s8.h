@@ -56,7 +56,7 @@ static void mk_conv2d_s8_group(const struct mk_conv2d_s8 *p, const int8_t *x, in
     }
 }
 
-static void mk_conv2d_s8(const struct mk_conv2d_s8 *p, const int8_t *const *in, int8_t *out, int rows) {
+__attribute__((unused)) static void mk_conv2d_s8(const struct mk_conv2d_s8 *p, const int8_t *const *in, int8_t *out, int rows) {
     for (int r = 0; r < rows; ++r, in += p->stride_h)
         for (int j = 0; j < p->out_w; ++j, out += p->out_ch) {
             const int first = j * p->stride_w - p->pad_left;

@@ -84,7 +84,7 @@ static void mk_depthwise_conv2d_s8_pixel(const struct mk_depthwise_conv2d_s8 *p,
     }
 }
 
-static void mk_depthwise_conv2d_s8(const struct mk_depthwise_conv2d_s8 *p, const int8_t *const *in, int8_t *out,
+__attribute__((unused)) static void mk_depthwise_conv2d_s8(const struct mk_depthwise_conv2d_s8 *p, const int8_t *const *in, int8_t *out,
                                    int rows) {
     for (int r = 0; r < rows; ++r, in += p->stride_h)
         for (int j = 0; j < p->out_w; ++j, out += p->out_ch)

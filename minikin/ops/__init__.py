@@ -1,6 +1,6 @@
 """Importing this package fills the table OPS."""
 
-from minikin.ops import activation, conv, dense, elementwise, norm, pool, shape
+from minikin.ops import activation, conv, dense, elementwise, norm, pool, separable, shape
 from minikin.ops.opdef import OPS, get_op
 
-__all__ = ["OPS", "activation", "conv", "dense", "elementwise", "get_op", "norm", "pool", "shape"]
+__all__ = ["OPS", "activation", "conv", "dense", "elementwise", "get_op", "norm", "pool", "separable", "shape"]

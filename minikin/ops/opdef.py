@@ -144,6 +144,7 @@ class OpDef:
                 predicted; None: of an op that goes along its elements. See ops/work.py
     weights     quantization of constants: input index -> channel axis (None: per tensor); biases follow from it
     bias        index of the bias input, quantized to int32 at scale(x) * scale(w), or None
+    biases      their indices where the op is several layers
     out_quant   quantization of the int8 output: "calibrate" from data, "same" as the first input, or a fixed Quant
     kernels     the last is portable C99 and takes every node of its dtype
 
@@ -176,6 +177,7 @@ class OpDef:
     work: Callable[[View, int, int], dict[str, float]] | None = None
     weights: Mapping[int, int | None] = field(default_factory=dict)
     bias: int | None = None
+    biases: tuple[int, ...] = ()
     out_quant: Callable[[View], Quant | str] = lambda view: "calibrate"
     kernels: tuple[Kernel, ...] = ()
     cases: tuple[Case, ...] = ()

@@ -140,15 +140,24 @@ def mat_headers(fast: bool, exact: str) -> tuple[str, ...]:
 
 
 def mat_kernels(
-    name: str, exact: str, *, takes: Callable[[View], bool], takes_fitted: Callable[[View], bool], **fields: Any
+    name: str,
+    exact: str,
+    *,
+    takes: Callable[[View], bool],
+    takes_fitted: Callable[[View], bool],
+    more: tuple[str, ...] = (),
+    **fields: Any,
 ) -> tuple[Kernel, ...]:
-    """A kernel that multiplies by mk_mat_s8.h, fast and small, each without and with the header of the exact form."""
+    """A kernel that multiplies by mk_mat_s8.h, fast and small, each without and with the header of the exact form.
+
+    `more` are headers that it includes besides.
+    """
     return tuple(
         Kernel(
             name=name,
             isa="dsp",
             fast=fast,
-            uses=mat_headers(fast, header),
+            uses=(*mat_headers(fast, header), *more),
             when=takes if header else takes_fitted,
             **fields,
         )

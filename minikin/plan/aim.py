@@ -8,6 +8,7 @@ from minikin.boards import Core
 from minikin.graph import Graph
 from minikin.plan.blocking import instructions
 from minikin.plan.costs import costs_of
+from minikin.plan.joining import join_layers
 from minikin.plan.kernels import Aim
 from minikin.plan.layers import make_layers
 
@@ -31,7 +32,7 @@ def make_aim(graph: Graph, core: Core, *, toolchain: str, optimize: str, storage
     fastest = make_aim(graph, core, toolchain=toolchain, optimize="speed")
     if storage is not None or costs is None or fastest.costs is None:
         return Aim(storage=storage, costs=costs)
-    layers = make_layers(graph, core.isa, fastest, whole=True)[0]
+    layers = make_layers(join_layers(graph, core.isa, fastest), core.isa, fastest, whole=True)[0]
     if any(layer.kernel.key not in fastest.costs.kernels for layer in layers):
         return Aim(costs=costs)
     return Aim(slack=BALANCED, reference=instructions(layers, fastest), costs=costs)

@@ -23,6 +23,7 @@ from minikin.ops.stored import STORAGES
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.aim import make_aim
+from minikin.plan.joining import join_layers
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
 from minikin.plan.prediction import predict
 from minikin.vboard.elf import Firmware
@@ -273,6 +274,7 @@ def choose_plan(
             raise UsageError("incremental takes one frame at a time and keeps rows: leave out the options of streams")
         return make_incremental_plan(graph, isa, ram_bytes=ram_bytes, storage=storage)
     aim = make_aim(graph, board.core, toolchain=toolchain, optimize=optimize, storage=storage)
+    graph = join_layers(graph, isa, aim)
     main_bank = board.ram_bytes - STACK_BYTES
     if stream is None and optimize in ("speed", "flash") and not stream_input and not stream_output:
         plan = make_plan(graph, isa, stream=False, aim=aim)
