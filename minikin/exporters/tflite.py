@@ -18,6 +18,7 @@ from minikin.errors import ModelError, UnsupportedError
 from minikin.graph import Graph, Quant, Tensor, View
 from minikin.ops.hybrid import is_hybrid
 from minikin.ops.padding import same_padding
+from minikin.ops.separable import parts
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -255,6 +256,14 @@ def _depthwise_conv2d(writer: Writer, view: View) -> None:
     writer.add(view, "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", version=version, **fields)
 
 
+def _separable_conv2d(writer: Writer, view: View) -> None:
+    """The two layers that it is."""
+    first, second = parts(view)
+    middle = (writer.tensor(first.y),)
+    _depthwise_conv2d(writer, View(first.node.replace(outputs=middle), first.inputs, first.outputs, view.rounding))
+    _conv2d(writer, _with_inputs(second, writer, (*middle, *second.node.inputs[1:])))
+
+
 def _convolution(writer: Writer, view: View, w: Tensor, units: int) -> tuple[View, dict[str, Any]]:
     """The view with what TFLite wants of a convolution, and the option fields that both kinds share."""
     _refuse_unsigned(view)
@@ -382,6 +391,7 @@ OPS: dict[str, Callable[[Writer, View], None]] = {
     "dense": _dense,
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise_conv2d,
+    "separable_conv2d": _separable_conv2d,
     "avg_pool2d": _avg_pool2d,
     "max_pool2d": _max_pool2d,
     "mean": _mean,
