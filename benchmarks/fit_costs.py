@@ -40,7 +40,7 @@ from minikin.files import write_atomically  # noqa: E402
 from minikin.graph import Graph, View  # noqa: E402
 from minikin.ops.activation import UnaryAttrs  # noqa: E402
 from minikin.ops.elementwise import BinaryAttrs  # noqa: E402
-from minikin.ops.opdef import OPS, Kernel  # noqa: E402
+from minikin.ops.opdef import ISAS, OPS, Kernel, get_op  # noqa: E402
 from minikin.ops.padding import same_padding  # noqa: E402
 from minikin.ops.pool import PoolAttrs  # noqa: E402
 from minikin.ops.stored import STORAGES  # noqa: E402
@@ -48,6 +48,7 @@ from minikin.ops.work import Work  # noqa: E402
 from minikin.passes.shrink import shrink  # noqa: E402
 from minikin.plan import Plan, Step, make_plan  # noqa: E402
 from minikin.plan.costs import BUILDS, fitted_core  # noqa: E402
+from minikin.plan.joining import joinable, joined  # noqa: E402
 from minikin.plan.kernels import Aim  # noqa: E402
 from minikin.plan.prediction import NETWORK, network_work, step_work  # noqa: E402
 from minikin.vboard.build import build_plan  # noqa: E402
@@ -66,6 +67,8 @@ LEAST_SHARE = 1e-3
 """Of some layer's instructions: costs that are less of all of them are left out."""
 STORED = 8
 """Networks of each form of weights."""
+JOINED = 24
+"""Networks of layers that one kernel joins."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
 
@@ -176,6 +179,20 @@ def stored_network(form: str, seed: int) -> Graph:
     return graph.replace(tensors=tensors)
 
 
+def joined_network(seed: int, isa: str) -> Graph:
+    """Depthwise layers of 3x3, each with the pointwise one behind it as one layer where a kernel is for both."""
+    rng = np.random.default_rng(seed)
+    net = Net(f"joined{seed}", (1, *map(int, rng.integers(3, (12, 30)[seed % 2], 2)), int(rng.integers(4, 40))), seed)
+    for _ in range(4):
+        net.depthwise((3, 3), (1, 1, 2)[rng.integers(3)], "relu")
+        net.conv(int(rng.integers(4, 70)), (1, 1), 1, ("relu", "relu", "none")[rng.integers(3)])
+    graph = shrink(int8(net.graph(), samples=2)).graph
+    for first, second, both in joinable(graph):
+        if get_op(both.node.op).kernel(both, isa, fast=True).isa != "c":
+            graph = joined(graph, first, second, both)
+    return graph
+
+
 @dataclass(frozen=True)
 class Varied(Aim):
     """Calls of one row, of two, or of as many as the kernel likes, layer by layer."""
@@ -220,7 +237,8 @@ def make_jobs(networks: int, isa: str, goal: str) -> list[Job]:
         for form in STORAGES[1:]
         for seed in range(STORED)
     ]
-    return random + cases + stored
+    pairs = [joined_network(seed, isa) for seed in range(JOINED)] if fast and "dsp" in ISAS[isa] else []
+    return random + cases + stored + [Job(graph, isa, goal, plain) for graph in pairs]
 
 
 class Counts:

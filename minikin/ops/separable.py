@@ -16,7 +16,7 @@ from minikin.ops.conv import Conv2dAttrs, DepthwiseConv2dAttrs, conv2d, depthwis
 from minikin.ops.fitting import once_per_view
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Range, Scratch, is_dtype, register, require
 from minikin.ops.packing import GROUP, mat_kernels, pack_stream, takes_exact, takes_fitted
-from minikin.ops.requant import pack_bias, quant_of, weights_of
+from minikin.ops.requant import pack_bias, weights_of
 from minikin.ops.work import Work
 
 MOST_WORDS = 16384
@@ -116,13 +116,12 @@ def macs(view: View) -> int:
 
 
 def work(view: View, rows: int, made: int) -> Work:
-    """Counts of both; those of the second one's pixels are pairs, but for a last row without a partner."""
+    """Counts of both."""
     first, second = parts(view)
     assert depthwise_conv2d.work
     assert conv2d.work
-    depthwise, pointwise = depthwise_conv2d.work(first, rows, made), conv2d.work(second, rows, made)
-    own = {f"pointwise_{name}": count for name, count in pointwise.items()}
-    return depthwise | own | {"lone_row": made // rows * (rows % 2) + made % rows % 2}
+    own = {f"pointwise_{name}": count for name, count in conv2d.work(second, rows, made).items()}
+    return depthwise_conv2d.work(first, rows, made) | own
 
 
 def takes(view: View, exact: bool) -> bool:
@@ -185,6 +184,43 @@ def pack_dsp(view: View, fields: dict[str, Any]) -> dict[str, Field]:
     }
 
 
+DEPTHWISE_COUNTS = (
+    *("call", "call_block", "call_column", "pair_block", "pair_column", "pair_double", "pair_odd", "line_block"),
+    *("line_column", "line_output", "border_pair", "border_pair_column", "border_line", "border_line_column"),
+)
+"""Of the first one's counts those that its DSP kernel loops over."""
+
+
+def dsp_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Pairs of rows are pairs of pixels; a row without a partner makes pairs of its own, and leaves a pixel over."""
+    first, second = parts(view)
+    assert depthwise_conv2d.work
+    in_pairs = first.attrs.stride == (1, 1)
+    own = depthwise_conv2d.work(first, rows if in_pairs else 1, made)
+    out_w, channels = view.y.shape[2:]
+    calls = [rows] * (made // rows) + [made % rows] * (made % rows > 0)
+    lone, groups = sum(r % 2 for r in calls), -(-channels // GROUP)
+    pairs, singles = sum(r // 2 * out_w + r % 2 * (out_w // 2) for r in calls), lone * (out_w % 2)
+    matrices = sum(r // 2 + r % 2 for r in calls)
+    clamped = conv_dsp.activation_range(second, second.attrs.activation) != (-128, 127)
+    kept = {name: own[name] for name in DEPTHWISE_COUNTS}
+    return kept | {
+        "call": float(len(calls)),
+        "lone_row": lone,
+        "widened_quad": lone * (out_w // 2) * quads(view),
+        "matrix": matrices,
+        "rest_matrix": matrices * (channels % GROUP > 0),
+        "matrix_pair": pairs,
+        "matrix_group": pairs * groups,
+        "matrix_quad": pairs * groups * quads(view),
+        "matrix_output": pairs * groups * 2 * GROUP,
+        "single": singles,
+        "single_quad": singles * groups * quads(view),
+        "single_output": singles * groups * GROUP,
+        "clamped": made * out_w * channels * clamped,
+    }
+
+
 def separable_case(name: str, x: tuple[int, ...], channels: int, **attrs: Any) -> Case:
     pointwise = Conv2dAttrs(activation=attrs.pop("then", "none"))
     both = SeparableConv2dAttrs(DepthwiseConv2dAttrs(**attrs), pointwise)
@@ -215,6 +251,7 @@ separable_conv2d = OpDef(
             inner={"depthwise": "mk_depthwise_conv2d_s8_dsp"},
             more=("mk_dw3_words.h", "mk_depthwise_conv2d_s8_dsp.h"),
             pack=pack_dsp,
+            work=dsp_work,
             rows=dsp_rows,
             whole_rows=dsp_rows,
             scratch=dsp_scratch,

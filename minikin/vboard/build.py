@@ -23,8 +23,8 @@ from minikin.ops.stored import STORAGES
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.aim import make_aim
-from minikin.plan.joining import join_layers
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
+from minikin.plan.joining import join_layers
 from minikin.plan.prediction import predict
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
