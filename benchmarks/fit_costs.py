@@ -67,7 +67,7 @@ LEAST_SHARE = 1e-3
 """Of some layer's instructions: costs that are less of all of them are left out."""
 STORED = 8
 """Networks of each form of weights."""
-JOINED = 24
+JOINED = 48
 """Networks of layers that one kernel joins."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
@@ -182,10 +182,14 @@ def stored_network(form: str, seed: int) -> Graph:
 def joined_network(seed: int, isa: str) -> Graph:
     """Depthwise layers of 3x3, each with the pointwise one behind it as one layer where a kernel is for both."""
     rng = np.random.default_rng(seed)
-    net = Net(f"joined{seed}", (1, *map(int, rng.integers(3, (12, 30)[seed % 2], 2)), int(rng.integers(4, 40))), seed)
+
+    def channels() -> int:
+        return int(2 ** rng.uniform(2, 7))
+
+    net = Net(f"joined{seed}", (1, *map(int, rng.integers(3, (12, 50)[seed % 2], 2)), channels()), seed)
     for _ in range(4):
         net.depthwise((3, 3), (1, 1, 2)[rng.integers(3)], "relu")
-        net.conv(int(rng.integers(4, 70)), (1, 1), 1, ("relu", "relu", "none")[rng.integers(3)])
+        net.conv(channels(), (1, 1), 1, ("relu", "relu", "none")[rng.integers(3)])
     graph = shrink(int8(net.graph(), samples=2)).graph
     for first, second, both in joinable(graph):
         if get_op(both.node.op).kernel(both, isa, fast=True).isa != "c":

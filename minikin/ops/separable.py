@@ -185,10 +185,14 @@ def pack_dsp(view: View, fields: dict[str, Any]) -> dict[str, Field]:
 
 
 DEPTHWISE_COUNTS = (
-    *("call", "call_block", "call_column", "pair_block", "pair_column", "pair_double", "pair_odd", "line_block"),
-    *("line_column", "line_output", "border_pair", "border_pair_column", "border_line", "border_line_column"),
+    *("call", "call_block", "pair_block", "pair_double", "pair_odd", "border_pair", "border_pair_column"),
+    *("line_block", "line_column", "line_output", "border_line", "border_line_column"),
 )
 """Of the first one's counts those that its DSP kernel loops over."""
+
+
+QUADS = 8
+"""Of inputs, that the matrix kernel's loop takes at once."""
 
 
 def dsp_work(view: View, rows: int, made: int, counts: Work) -> Work:
@@ -212,9 +216,11 @@ def dsp_work(view: View, rows: int, made: int, counts: Work) -> Work:
         "rest_matrix": matrices * (channels % GROUP > 0),
         "matrix_pair": pairs,
         "matrix_group": pairs * groups,
+        "matrix_loop": pairs * groups * -(-quads(view) // QUADS),
         "matrix_quad": pairs * groups * quads(view),
         "matrix_output": pairs * groups * 2 * GROUP,
         "single": singles,
+        "single_loop": singles * groups * -(-quads(view) // QUADS),
         "single_quad": singles * groups * quads(view),
         "single_output": singles * groups * GROUP,
         "clamped": made * out_w * channels * clamped,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from minikin.graph import Graph, View
 from minikin.ops.opdef import get_op
 from minikin.ops.separable import join
@@ -12,12 +14,11 @@ from minikin.plan.kernels import Aim
 def join_layers(graph: Graph, isa: str, aim: Aim) -> Graph:
     """In builds for speed, what is predicted to take fewer instructions: it takes more scratch memory.
 
-    Without fitted costs of all kernels that are compared nothing is joined.
+    Without fitted costs nothing is joined.
     """
     if aim.fast and aim.costs and aim.storage is None:
         for first, second, both in joinable(graph):
-            own, apart = _fewest(both, isa, aim), [_fewest(view, isa, aim) for view in (first, second)]
-            if own is not None and None not in apart and own < sum(filter(None, apart)):
+            if _fewest(both, isa, aim) < _fewest(first, isa, aim) + _fewest(second, isa, aim) < math.inf:
                 graph = joined(graph, first, second, both)
     return graph
 
@@ -39,11 +40,11 @@ def joined(graph: Graph, first: View, second: View, both: View) -> Graph:
     return absorb(graph, first.node, second.node, both.node)
 
 
-def _fewest(view: View, isa: str, aim: Aim) -> float | None:
-    """Predicted instructions of the best kernel; None where that of one is not known."""
+def _fewest(view: View, isa: str, aim: Aim) -> float:
+    """Predicted instructions of the best kernel whose costs are known."""
     assert aim.costs
     counts = [
         aim.costs.layer(kernel, view, aim.rows(kernel, view, whole=True))
         for kernel in get_op(view.node.op).choices(view, isa, fast=aim.fast)
     ]
-    return None if None in counts else min(filter(None, counts), default=None)
+    return min((count for count in counts if count is not None), default=math.inf)
