@@ -20,6 +20,7 @@ from minikin.ops.dense import DenseAttrs
 from minikin.ops.elementwise import BinaryAttrs
 from minikin.ops.fitting import packed_channels
 from minikin.ops.opdef import Kernel, get_op
+from minikin.ops.separable import SeparableConv2dAttrs
 from minikin.plan import make_plan
 from minikin.vboard.build import compile
 from minikin.vboard.run import random_inputs
@@ -84,6 +85,8 @@ def random_layer(op: str, seed: int) -> Graph:
         return layer(op, DenseAttrs(act), (size(1, 2), features), constants, rng)
     if op == "add":
         return layer(op, BinaryAttrs(act), (1, size(1, 3), size(1, 4), size(1, 5)), [], rng)
+    if op == "separable_conv2d":
+        return random_pair(act, rng)
     h, w, c = size(1, 6), size(1, 9), size(1, 9)
     most = 4 if op == "conv2d" else 7
     kernel = (3, 3) if rng.random() < 0.6 else (size(1, most), size(1, most))
@@ -111,11 +114,29 @@ def random_layer(op: str, seed: int) -> Graph:
     return layer(op, attrs, (1, h, w, c), [weights(rng, shape, axis, units), bias(rng, units)], rng)
 
 
+def random_pair(act: str, rng: np.random.Generator) -> Graph:
+    """A depthwise layer, mostly one that a kernel joins to a pointwise one, with that."""
+    (h, w), (c, units), stride = rng.integers(1, 11, 2), rng.integers(3, 14, 2), rng.integers(1, 3, 2)
+    pads = tuple(int(pad) for pad in rng.integers(0, 2, 4) + [2, 0, 2, 0])
+    middle = Quant((0.02 * 2 ** rng.uniform(1, 7),), (-128,))
+    attrs = SeparableConv2dAttrs(
+        DepthwiseConv2dAttrs(
+            (int(stride[0]), int(stride[1])), padding=pads, activation=pick(rng, ("relu",) * 4 + (act,))
+        ),
+        Conv2dAttrs(activation=act),
+        middle,
+    )
+    first = [weights(rng, (1, 3, 3, int(c)), 3, int(c)), bias(rng, int(c))]
+    second = [weights(rng, (int(units), 1, 1, int(c)), 0, int(units)), bias(rng, int(units))]
+    constants = [*first, *(tensor.replace(name=f"{tensor.name}1") for tensor in second)]
+    return layer("separable_conv2d", attrs, (1, int(h), int(w), int(c)), constants, rng)
+
+
 def kernels_of(graph: Graph) -> set[str]:
     return {step.layer.kernel.name for step in make_plan(graph, "dsp").steps}
 
 
-@pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d", "dense", "add"])
+@pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d", "separable_conv2d", "dense", "add"])
 @pytest.mark.parametrize("optimize", ["balanced", "speed"])
 def test_dsp_equals_integers(op: str, optimize: str, toolchain: str) -> None:
     graph = union(op, [random_layer(op, seed) for seed in range(LAYERS)])
