@@ -117,11 +117,13 @@ def random_layer(op: str, seed: int) -> Graph:
 def random_pair(act: str, rng: np.random.Generator) -> Graph:
     """A depthwise layer, mostly one that a kernel joins to a pointwise one, with that."""
     (h, w), (c, units), stride = rng.integers(1, 11, 2), rng.integers(3, 14, 2), rng.integers(1, 3, 2)
-    pads = tuple(int(pad) for pad in rng.integers(0, 2, 4) + [2, 0, 2, 0])
+    top, bottom, left, right = (int(pad) for pad in rng.integers(0, 2, 4))
     middle = Quant((0.02 * 2 ** rng.uniform(1, 7),), (-128,))
     attrs = SeparableConv2dAttrs(
         DepthwiseConv2dAttrs(
-            (int(stride[0]), int(stride[1])), padding=pads, activation=pick(rng, ("relu",) * 4 + (act,))
+            (int(stride[0]), int(stride[1])),
+            padding=(top + 2, bottom, left + 2, right),
+            activation=pick(rng, ("relu",) * 4 + (act,)),
         ),
         Conv2dAttrs(activation=act),
         middle,
