@@ -119,14 +119,10 @@ def random_pair(act: str, rng: np.random.Generator) -> Graph:
     (h, w), (c, units), stride = rng.integers(1, 11, 2), rng.integers(3, 14, 2), rng.integers(1, 3, 2)
     top, bottom, left, right = (int(pad) for pad in rng.integers(0, 2, 4))
     middle = Quant((0.02 * 2 ** rng.uniform(1, 7),), (-128,))
+    activation = str(pick(rng, ("relu", "relu", "relu", "relu", act)))
+    strides, padding = (int(stride[0]), int(stride[1])), (top + 2, bottom, left + 2, right)
     attrs = SeparableConv2dAttrs(
-        DepthwiseConv2dAttrs(
-            (int(stride[0]), int(stride[1])),
-            padding=(top + 2, bottom, left + 2, right),
-            activation=pick(rng, ("relu",) * 4 + (act,)),
-        ),
-        Conv2dAttrs(activation=act),
-        middle,
+        DepthwiseConv2dAttrs(strides, padding=padding, activation=activation), Conv2dAttrs(activation=act), middle
     )
     first = [weights(rng, (1, 3, 3, int(c)), 3, int(c)), bias(rng, int(c))]
     second = [weights(rng, (int(units), 1, 1, int(c)), 0, int(units)), bias(rng, int(units))]
