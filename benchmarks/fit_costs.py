@@ -261,8 +261,7 @@ def points_of(plan: Plan | None, counts: Counts, board: Board, toolchain: Toolch
 
 def fitted_work(plan: Plan, step: Step) -> Work:
     """A layer's counts without those that its kernel has none of: fewer can be told apart by fewer layers."""
-    work, portable = step_work(plan, step), step.layer.kernel.isa == "c"
-    return {name: value for name, value in work.items() if portable or not name.startswith("plain")}
+    return {name: value for name, value in step_work(plan, step).items() if not name.startswith("plain")}
 
 
 def case_networks() -> list[Graph]:
