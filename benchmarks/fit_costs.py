@@ -43,11 +43,11 @@ from minikin.ops.elementwise import BinaryAttrs  # noqa: E402
 from minikin.ops.opdef import ISAS, OPS, Kernel, get_op  # noqa: E402
 from minikin.ops.padding import same_padding  # noqa: E402
 from minikin.ops.pool import PoolAttrs  # noqa: E402
-from minikin.ops.stored import STORAGES  # noqa: E402
+from minikin.ops.stored import GROUPED, STORAGES  # noqa: E402
 from minikin.ops.work import Work  # noqa: E402
 from minikin.passes.shrink import shrink  # noqa: E402
 from minikin.plan import Plan, Step, make_plan  # noqa: E402
-from minikin.plan.costs import BUILDS, fitted_core  # noqa: E402
+from minikin.plan.costs import ALIKE, BUILDS, fitted_core  # noqa: E402
 from minikin.plan.joining import joinable, joined  # noqa: E402
 from minikin.plan.kernels import Aim  # noqa: E402
 from minikin.plan.prediction import NETWORK, network_work, step_work  # noqa: E402
@@ -69,6 +69,10 @@ STORED = 8
 """Networks of each form of weights."""
 JOINED = 48
 """Networks of layers that one kernel joins."""
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65)
+"""That are tried of the instructions of layers that are alike."""
+FEWEST = 5
+"""Layers that are alike, and others, for which that is tried."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
 
@@ -148,7 +152,7 @@ def blocks(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 PATTERNS = {"codebook": (few,), "bitmask": (zeros,), "sparse": (zeros,), "nm": (blocks,), "coded": (zeros, few, most)}
-"""Of each form of weights, codes that it can store; the others are floats of fewer bits."""
+"""Of each form of weights, codes that it can store."""
 
 
 def stored_network(form: str, seed: int) -> Graph:
@@ -165,10 +169,28 @@ def stored_network(form: str, seed: int) -> Graph:
         net.global_pool()
     net.dense(4 * int(rng.integers(3, 20)))
     net.dense(int(rng.integers(2, 13)))
-    is_float = form not in PATTERNS
-    graph = net.graph() if is_float else int8(net.graph(), samples=2)
+    return with_weights(net.graph(), form, rng)
+
+
+def grouped_network(form: str, seed: int) -> Graph:
+    """Depthwise convolutions and one with groups, whose weights the form can store."""
+    rng = np.random.default_rng(seed)
+    channels = 8 * int(rng.integers(1, 5))
+    net = Net(f"grouped_{form}{seed}", (1, *map(int, rng.integers(5, 14, 2)), channels), seed)
+    net.depthwise((3, 3))
+    net.conv(channels, ((3, 3), (1, 1), (3, 1))[rng.integers(3)], groups=(2, 4, 8)[rng.integers(3)])
+    net.depthwise(((3, 3), (5, 5), (3, 3), (5, 1))[seed % 4], int(rng.integers(1, 3)))
+    net.depthwise((3, 3), 1, "none")
+    net.dense(int(rng.integers(2, 13)))
+    return with_weights(net.graph(), form, rng)
+
+
+def with_weights(graph: Graph, form: str, rng: np.random.Generator) -> Graph:
+    """Weights that the form can store; those of dense ones stay as they are."""
+    is_float = form == "float16"
+    graph = graph if is_float else int8(graph, samples=2)
     tensors = dict(graph.tensors)
-    for node in graph.nodes:
+    for node in graph.nodes if form != "dense" else ():
         weights = graph.view(node).input(1)
         if weights is not None and is_float:
             tensors[weights.name] = weights.replace(data=np.asarray(weights.data).astype(form).astype(np.float32))
@@ -242,7 +264,12 @@ def make_jobs(networks: int, isa: str, goal: str) -> list[Job]:
         for seed in range(STORED)
     ]
     pairs = [joined_network(seed, isa) for seed in range(JOINED)] if fast and "dsp" in ISAS[isa] else []
-    return random + cases + stored + [Job(graph, isa, goal, plain) for graph in pairs]
+    grouped = [
+        Job(grouped_network(form, seed), isa, goal, Aim(fast=fast, storage=form))
+        for form in ("dense", *GROUPED, "float16")
+        for seed in range(STORED // 2)
+    ]
+    return random + cases + stored + grouped + [Job(graph, isa, goal, plain) for graph in pairs]
 
 
 class Counts:
@@ -283,8 +310,7 @@ def points_of(plan: Plan | None, counts: Counts, board: Board, toolchain: Toolch
 
 def fitted_work(plan: Plan, step: Step) -> Work:
     """A layer's counts without those that its kernel has none of: fewer can be told apart by fewer layers."""
-    work, portable = step_work(plan, step), step.layer.kernel.isa == "c"
-    return {name: value for name, value in work.items() if portable or not name.startswith("plain")}
+    return {name: value for name, value in step_work(plan, step).items() if not name.startswith("plain")}
 
 
 def case_networks() -> list[Graph]:
@@ -311,13 +337,21 @@ def fit(points: list[Point]) -> dict[str, dict[str, float]]:
         rows[key].append((work, count))
     fitted = {}
     for key, own in sorted(rows.items()):
-        names = sorted({name for work, _ in own for name, value in work.items() if value})
-        a = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
+        names = sorted({name for work, _ in own for name, value in work.items() if value} - {ALIKE})
+        counts = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
         b = np.array([count for _, count in own], float)
-        costs = robust_fit(a, b, 1 / (b + SMALL))
-        shares = (a * costs / (b + SMALL)[:, None]).max(axis=0)
+        weight, is_alike = 1 / (b + SMALL), np.array([bool(work.get(ALIKE)) for work, _ in own])
+        fits = []
+        for share in SHARES if min(is_alike.sum(), (~is_alike).sum()) >= FEWEST else SHARES[:1]:
+            a = counts * np.where(is_alike, share, 1.0)[:, None]
+            costs = robust_fit(a, b, weight)
+            fits.append((np.mean(np.abs(a @ costs - b) * weight), share, a, costs))
+        _, share, a, costs = min(fits, key=lambda found: found[0])
+        shares = (a * costs * weight[:, None]).max(axis=0)
         fitted[key] = {n: float(f"{c:.4g}") for n, c, s in zip(names, costs, shares, strict=True) if s > LEAST_SHARE}
-        errors, apart = np.abs(a @ costs - b) / (b + SMALL), held_out(a, b)
+        if share != 1:
+            fitted[key][ALIKE] = share
+        errors, apart = np.abs(a @ costs - b) * weight, held_out(a, b)
         print(
             f"  {key:60} {len(own):4} layers, {len(fitted[key]):2} costs, error {np.median(errors):.2%}, "
             f"at most {errors.max():.1%}, held out {np.median(apart):.2%}, {np.quantile(apart, 0.9):.1%} for nine of ten"

@@ -13,12 +13,19 @@
 #define MK_V6M 0
 #endif
 
+/* In a loop over outputs a call spills what the loop keeps in registers: a compiler for size would make one. */
+#if defined(__OPTIMIZE_SIZE__)
+#define MK_INLINE __attribute__((always_inline)) static inline
+#else
+#define MK_INLINE static inline
+#endif
+
 struct mk_out_x4 {
     int32_t mult, addend, shift, act_min, act_max;
 };
 
 /* floor(sum * mult / 2^low), which an int32 holds; 0 <= mult < 2^(2 * low - 1), |sum| < 2^(31 - low), low < 16. */
-static inline int32_t mk_out_x4_floor(int32_t sum, int32_t mult, int low) {
+MK_INLINE int32_t mk_out_x4_floor(int32_t sum, int32_t mult, int low) {
 #if MK_V6M
     return sum * (mult >> low) + ((sum * (mult & ((1 << low) - 1))) >> low);
 #else
@@ -38,7 +45,7 @@ static inline int32_t mk_out_x4_round(int32_t a, int32_t mult) {
 #endif
 }
 
-static inline int8_t mk_out_x4_fitted(const struct mk_out_x4 *q, int32_t sum, int low) {
+MK_INLINE int8_t mk_out_x4_fitted(const struct mk_out_x4 *q, int32_t sum, int low) {
     return (int8_t)mk_clamp((mk_out_x4_floor(sum, q->mult, low) + q->addend) >> q->shift, q->act_min, q->act_max);
 }
 
@@ -48,6 +55,6 @@ static inline int8_t mk_out_x4_exact(const struct mk_out_x4 *q, int32_t sum) {
 }
 
 /* Either; `low` is 0 for any output. */
-static inline int8_t mk_out_x4(const struct mk_out_x4 *q, int32_t sum, int low) {
+MK_INLINE int8_t mk_out_x4(const struct mk_out_x4 *q, int32_t sum, int low) {
     return low ? mk_out_x4_fitted(q, sum, low) : mk_out_x4_exact(q, sum);
 }

@@ -22,6 +22,7 @@ from minikin.graph import Quant, Tensor, View
 from minikin.ops import transcendental
 from minikin.ops.channels import one_to_one
 from minikin.ops.opdef import Case, Field, Kernel, OpDef, Range, is_dtype, register, require, table
+from minikin.ops.work import Work
 
 UNIT_QUANT = Quant((1 / 256,), (-128,))  # of values in [0, 1): logistic, softmax
 SYMMETRIC_QUANT = Quant((1 / 128,), (0,))  # of values in [-1, 1): tanh
@@ -211,6 +212,18 @@ def emit_softmax(view: View) -> dict[str, Field]:
     return fields | {"mult": mult, "shift": shift, "diff_min": diff_min}
 
 
+def softmax_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Elements, and those that count if differences to the largest one are spread over half the codes."""
+    vectors, depth = counts["vector"], view.x.shape[-1]
+    share = min(1.0, -softmax_multiplier(view)[2] / 128)
+    return {
+        "call": counts["call"],
+        "vector": vectors,
+        "element": counts["element"],
+        "exponential": vectors * (1 + (depth - 1) * share),
+    }
+
+
 # quantize, dequantize
 
 
@@ -370,7 +383,7 @@ register(
         emit=emit_softmax,
         out_quant=lambda view: UNIT_QUANT,
         kernels=(
-            Kernel(name="mk_softmax_s8", when=is_dtype("int8")),
+            Kernel(name="mk_softmax_s8", when=is_dtype("int8"), work=softmax_work),
             Kernel(name="mk_softmax_f32", when=is_dtype("float32")),
         ),
         cases=(

@@ -64,8 +64,8 @@ from minikin.ops.requant import (
 from minikin.ops.stored import conv_kernels, grouped_kernels
 from minikin.ops.stored_dsp import conv_dsp_kernels, depthwise_dsp_kernels
 from minikin.ops.window import conv_window as window
-from minikin.ops.window import more_padding
-from minikin.ops.work import conv_work, depthwise_work
+from minikin.ops.window import more_padding, needs_patch
+from minikin.ops.work import conv_work, depthwise_work, portable_work
 
 
 @dataclass(frozen=True)
@@ -304,14 +304,6 @@ def frame_bytes(view: View, rows: int) -> int:
     return view.x.size // view.x.shape[0]
 
 
-def needs_patch(view: View) -> bool:
-    """Whether the inputs of a pixel must be gathered: false where they lie side by side in one unpadded input row."""
-    geometry, depth = window(view), weights_of(view).shape[3]
-    kernel_h, kernel_w = geometry.kernel
-    one_row = kernel_h == 1 and (kernel_w == 1 or (geometry.dilation[1] == 1 and depth == view.x.shape[3]))
-    return not one_row or any(geometry.padding)
-
-
 def patch_bytes(view: View, rows: int) -> int:
     return window(view).taps * weights_of(view).shape[3] if needs_patch(view) else 0
 
@@ -377,7 +369,7 @@ conv2d = OpDef(
         *conv_dsp_kernels(),
         *conv_kernels(patch_bytes),
         *grouped_kernels(),
-        Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes),
+        Kernel(name="mk_conv2d_s8", when=is_dtype("int8"), pack=pack_patch, scratch=patch_bytes, work=portable_work),
         Kernel(name="mk_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         *float32_kernels("mk_conv2d_f32", pack_conv_f32),
     ),
@@ -451,7 +443,7 @@ depthwise_conv2d = OpDef(
         *DEPTHWISE_TAPS,
         *depthwise_dsp_kernels(),
         *grouped_kernels(),
-        Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8"), pack=pack_bias),
+        Kernel(name="mk_depthwise_conv2d_s8", when=is_dtype("int8"), pack=pack_bias, work=portable_work),
         Kernel(name="mk_depthwise_conv2d_f32_w8", when=is_hybrid, scratch=frame_bytes),
         *float32_kernels("mk_depthwise_conv2d_f32", pack_depthwise_f32),
     ),

@@ -3,6 +3,7 @@ packed (kernels/mk_mve.h)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from minikin.ops.opdef import Field, Kernel, Scratch, activation_range, table
 from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
+from minikin.ops.work import Work, window_work
 
 LANES = 16
 """Bytes of a vector."""
@@ -202,6 +204,100 @@ def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool) -> dict[
     }
 
 
+def clamp_work(view: View, outputs: float) -> Work:
+    """Outputs that go by a loop of their own where an activation's range is narrower than int8."""
+    return {"clamped": outputs * (activation_range(view, view.attrs.activation) != (-128, 127))}
+
+
+def pixel_work(view: View, runs: Sequence[int], channels: int, vectors: int) -> Work:
+    """Of mk_mat_mve.h for runs of so many pixels: pairs and the last ones, groups of four channels, vectors, rounds of four."""
+    pairs, singles = sum(run // 2 for run in runs), sum(run % 2 for run in runs)
+    groups, is_signed = filled(channels, GROUP) // GROUP, output_fields(view)["is_signed"]
+    return {
+        "pairs": sum(run > 1 for run in runs),
+        "pair": pairs,
+        "pair_group": pairs * groups,
+        "pair_signed": pairs * groups * int(bool(is_signed)),
+        "pair_vector": pairs * groups * vectors,
+        "pair_round": pairs * groups * -(-vectors // 4),
+        "single": singles,
+        "single_group": singles * groups,
+        "single_vector": singles * groups * vectors,
+        "single_round": singles * groups * -(-vectors // 4),
+    }
+
+
+def conv_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Columns that are copied one by one, or several at a time, or filled with padding; then pixel_work."""
+    geometry, batch, (_, _, in_w, in_ch) = conv_window(view), view.y.frame.batch, view.x.shape
+    out_w, channels, columns, vectors = view.y.shape[2], view.y.shape[3], conv_columns(view), conv_vectors(view)
+    kernel_h, before, copied = geometry.kernel[0], min(geometry.padding[2], columns), copied_pixels(view)
+    inside, pieces = min(in_w, columns - before), -(-in_ch // LANES)
+    calls = [rows] * (made // rows) + [made % rows] * (made % rows > 0)
+    found: Work = {}
+    if copied is None:
+        _, down, _ = window_work(view, rows, made, geometry.kernel, geometry.dilation)
+        lines, null, run = int(down.inside.sum()), int((kernel_h - down.inside).sum()), len(run_places(view))
+        step = kernel_h * in_ch
+        padding = -(-before * step // LANES) + -(-(columns - before - inside) * step // LANES)
+        found |= {
+            "line": lines + null,
+            "null": null * pieces,
+            "null_column": null * pieces * inside,
+            "run": lines * (run > 0),
+            "run_column": lines * (inside * in_ch // run) if run else 0,
+            "copied": lines * pieces * (run == 0),
+            "copied_column": lines * pieces * inside * (run == 0),
+            "padding": len(calls) * padding,
+        }
+        runs = [out_w] * made
+    else:
+        adjacent = out_w * geometry.stride[1] == in_w * geometry.stride[0]  # rows of a call are one row
+        together = [own * out_w for own in calls] if adjacent else [out_w] * made
+        runs = [pixels - copied for pixels in together] + [copied] * (len(together) if copied else 0)
+        bytes_copied = -(-geometry.kernel[1] * in_ch // LANES) * (copied > 0)
+        found |= {"copied": len(together) * bytes_copied, "copied_column": len(together) * bytes_copied * copied}
+    found |= pixel_work(view, runs, channels, vectors) | clamp_work(view, made * out_w * channels)
+    return {"call": counts["call"], "row": counts["row"]} | {name: count * batch for name, count in found.items()}
+
+
+def depthwise_work(view: View, rows: int, made: int, counts: Work, *, fast: bool) -> Work:
+    """Columns that are interleaved, or padding; pairs of pixels, groups of four channels, tiles."""
+    geometry, batch, channels, out_w = conv_window(view), view.y.frame.batch, view.y.shape[3], view.y.shape[2]
+    block, (down, across), columns = depthwise_block(view, fast), tile_counts(view), depthwise_columns(view)
+    before = min(geometry.padding[2], columns)
+    inside = min(view.x.shape[2], columns - before)
+    pairs, blocks = made * -(-out_w // 2), -(-channels // block)
+    tiles = down * across if down * across > 1 or output_fields(view)["is_signed"] else 0
+    weaves, groups = made * down * -(-channels // LANES), -(-channels // GROUP)
+    found = {
+        "block": made * blocks,
+        "block_tile": made * blocks * down,
+        "weave": weaves,
+        "weave_padding": weaves * (columns - inside),
+        "weave_column": weaves * inside,
+        "pair": pairs * blocks,
+        "pair_group": pairs * groups * (tiles == 0),
+        "pair_tiled": pairs * groups * (tiles > 0),
+        "pair_tile": pairs * groups * tiles,
+        **clamp_work(view, made * out_w * channels),
+    }
+    return {"call": counts["call"], "row": counts["row"]} | {name: count * batch for name, count in found.items()}
+
+
+def dense_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """pixel_work of rows of inputs, each by itself where it is filled up."""
+    (channels, inputs), batch = weights_of(view).shape, int(counts["batch"])
+    is_filled = inputs % LANES > 0
+    return {
+        "batch": batch,
+        "filled": batch * is_filled,
+        "filled_vector": batch * -(-inputs // LANES) * is_filled,
+        **pixel_work(view, [1] * batch if is_filled else [batch], channels, filled(inputs, LANES) // LANES),
+        **clamp_work(view, batch * channels),
+    }
+
+
 CONV_MVE = Kernel(
     name="mk_conv2d_s8_mve",
     isa="mve",
@@ -210,6 +306,7 @@ CONV_MVE = Kernel(
     pack=pack_conv,
     scratch=conv_scratch,
     whole_rows=conv_rows,
+    work=conv_work,
 )
 
 DEPTHWISE_MVE = tuple(
@@ -222,6 +319,7 @@ DEPTHWISE_MVE = tuple(
         pack=partial(pack_depthwise, fast=fast),
         scratch=partial(depthwise_scratch, fast=fast),
         whole_rows=lambda view: max(1, LANES // view.y.shape[2]),
+        work=partial(depthwise_work, fast=fast),
     )
     for fast in (True, False)
 )
@@ -257,4 +355,5 @@ DENSE_MVE = Kernel(
     when=takes_dense,
     pack=pack_dense,
     scratch=dense_scratch,
+    work=dense_work,
 )

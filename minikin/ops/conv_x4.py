@@ -18,11 +18,13 @@ from minikin.ops.conv_mve import (
     takes_dense,
     window_weights,
 )
+from minikin.ops.fitting import once_per_view
 from minikin.ops.fitting_floor import fit_floor
 from minikin.ops.opdef import Field, Kernel, Scratch, activation_range
 from minikin.ops.packing import is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
+from minikin.ops.work import Work, window_work
 
 MOST = 255
 """Magnitudes of weights that a sum of 16 bits takes."""
@@ -98,9 +100,16 @@ def pack_corrections(lacking: list[list[tuple[int, int]]]) -> np.ndarray:
     return np.concatenate([np.array(counts, "<u2").view(np.uint8), padded_to(codes, 4, 0)])
 
 
-def pack_pairs(outputs: Outputs) -> np.ndarray:
+@once_per_view
+def conv_outputs(view: View) -> tuple[Outputs, np.ndarray, list[list[tuple[int, int]]]]:
+    """The outputs of a convolution, and its weights in whole groups, split."""
+    outputs = outputs_of(view, window_weights(view))
+    return outputs, *split_weights(padded_to(padded_to(outputs.weights, GROUP, 0), GROUP, 1))
+
+
+def pack_pairs(view: View) -> np.ndarray:
     """The stream of mk_pair_x4.h."""
-    weights, lacking = split_weights(padded_to(padded_to(outputs.weights, GROUP, 0), GROUP, 1))
+    outputs, weights, lacking = conv_outputs(view)
     lacking = [lacking[i : i + GROUP] for i in range(0, len(lacking), GROUP)]
     codes = (weights + 128).astype(np.uint8).reshape(len(lacking), GROUP, -1, GROUP).transpose(0, 2, 1, 3)
     numbers = (outputs.bias, outputs.mult, outputs.addend)
@@ -117,7 +126,7 @@ def pack_pairs(outputs: Outputs) -> np.ndarray:
 
 def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     kept = ("in_w", "in_ch", "out_w", "stride_h", "stride_w", "pad_left", "dilation_h", "kernel_h")
-    outputs = outputs_of(view, window_weights(view))
+    outputs = conv_outputs(view)[0]
     lo, hi = activation_range(view, view.attrs.activation)
     return {
         **{name: fields[name] for name in kept},
@@ -128,7 +137,7 @@ def pack_conv(view: View, fields: dict[str, Field]) -> dict[str, Field]:
         "low": outputs.low,
         "act_min": lo,
         "act_max": hi,
-        "stream": pack_pairs(outputs),
+        "stream": pack_pairs(view),
         "pair": Scratch("int32_t"),
         "buffer": Scratch(at=pair_bytes(view)) if column_bytes(view) else None,
     }
@@ -182,7 +191,7 @@ def depthwise_rows(view: View) -> int:
 
 def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     kept = ("in_w", "in_ch", "out_w", "kernel_h", "stride_h", "stride_w", "pad_left", "dilation_h")
-    outputs = outputs_of(view, depthwise_weights(view))
+    outputs = depthwise_outputs(view)
     lo, hi = activation_range(view, view.attrs.activation)
     codes = padded_to(np.concatenate([outputs.shift[:, None], outputs.weights], axis=1), 4, 1).astype(np.int8)
     numbers = np.stack([outputs.bias, outputs.mult, outputs.addend], axis=1).astype(np.int32)
@@ -201,6 +210,96 @@ def pack_depthwise(view: View, fields: dict[str, Field]) -> dict[str, Field]:
     }
 
 
+def output_work(outputs: Outputs, count: float) -> Work:
+    return {"fitted_output": count * (outputs.low > 0), "exact_output": count * (outputs.low == 0)}
+
+
+def conv_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Columns that are copied, or filled with padding; pairs of pixels and groups of four channels; corrections."""
+    outputs, _, lacking = conv_outputs(view)
+    channels, inputs = outputs.weights.shape
+    geometry, batch, out_w, in_ch = conv_window(view), view.y.frame.batch, view.y.shape[2], view.x.shape[3]
+    found: Work = {"call": counts["call"], "row": counts["row"]}
+    pairs = made * -(-out_w // 2)
+    if column_bytes(view):
+        _, down, _ = window_work(view, rows, made, geometry.kernel, geometry.dilation)
+        columns, lines = conv_columns(view), made * geometry.kernel[0]
+        copied = int(down.inside.sum()) * max(min(columns - geometry.padding[2], view.x.shape[2]), 0)
+        filled = lines * columns - copied
+        found |= {"line": lines * batch, "copied": copied * batch, "copied_input": copied * in_ch * batch}
+        found |= {"filled": filled * batch, "filled_input": filled * in_ch * batch}
+    elif out_w * geometry.stride[1] == view.x.shape[2] * geometry.stride[0]:  # rows of a call are one row
+        pairs = made // rows * -(-(rows * out_w) // 2) + -(-(made % rows * out_w) // 2)
+    pairs *= batch
+    parts, groups = -(-inputs // GROUP), len(lacking) // GROUP
+    return found | {
+        "pair": pairs,
+        "pair_quad": pairs * (inputs // GROUP),
+        "pair_rest": pairs * (inputs % GROUP > 0),
+        "group": pairs * groups,
+        "group_part": pairs * groups * parts,
+        "group_odd": pairs * groups * (parts % 2),
+        "corrected": pairs * sum(map(bool, lacking)),
+        "correction": pairs * sum(map(len, lacking)),
+        **output_work(outputs, pairs * channels),
+    }
+
+
+@once_per_view
+def depthwise_outputs(view: View) -> Outputs:
+    return outputs_of(view, depthwise_weights(view))
+
+
+def depthwise_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Words that are copied, three rows at once or row by row; windows of nine taps, next to each other or apart; others."""
+    geometry, batch, out_w = conv_window(view), view.y.frame.batch, view.y.shape[2]
+    (kernel_h, kernel_w), columns, outputs = geometry.kernel, depthwise_columns(view), depthwise_outputs(view)
+    _, down, _ = window_work(view, rows, made, geometry.kernel, geometry.dilation)
+    inside = max(min(view.x.shape[2], columns - geometry.padding[2]), 0)
+    threes = int(down.full.sum()) * (kernel_h == 3)
+    single = made - threes
+    own = int(down.inside.sum()) - kernel_h * threes
+    lines = float(made * batch * len(outputs.weights))
+    nine, near = kernel_h * kernel_w == 9, geometry.stride[1] * kernel_h == 3
+    each = {
+        "padding_word": (columns - inside) * kernel_h,
+        "three": threes / made,
+        "three_column": threes * inside / made,
+        "single": single * kernel_h / made,
+        "single_word": own * inside / made,
+        "null_word": (single * kernel_h - own) * inside / made,
+        "near": nine and near,
+        "near_output": out_w * (nine and near),
+        "apart": nine and not near,
+        "apart_output": out_w * (nine and not near),
+        "other": not nine,
+        "other_output": out_w * (not nine),
+        "other_mac": out_w * kernel_h * kernel_w * (not nine),
+        **output_work(outputs, out_w),
+    }
+    return {
+        "call": counts["call"],
+        "channel": counts["call"] * len(outputs.weights),
+        "line": lines,
+        **{name: lines * count for name, count in each.items()},
+    }
+
+
+def dense_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Groups of four channels, inputs in blocks of four."""
+    batch, outputs = counts["batch"], outputs_of(view, np.asarray(weights_of(view).data))
+    channels, inputs = outputs.weights.shape
+    groups = batch * -(-channels // GROUP)
+    return {
+        "batch": batch,
+        "input": batch * inputs,
+        "group": groups,
+        "group_quad": groups * (inputs // GROUP),
+        "group_rest": groups * (inputs % GROUP),
+        **output_work(outputs, batch * channels),
+    }
+
+
 CONV_X4 = tuple(
     Kernel(
         name="mk_conv2d_s8_x4",
@@ -210,6 +309,7 @@ CONV_X4 = tuple(
         pack=pack_conv,
         scratch=conv_scratch,
         whole_rows=conv_rows,
+        work=conv_work,
     )
     for isa in ("rv", "v6m")
 )
@@ -222,10 +322,18 @@ DEPTHWISE_X4 = tuple(
         pack=pack_depthwise,
         scratch=depthwise_scratch,
         whole_rows=depthwise_rows,
+        work=depthwise_work,
     )
     for isa in ("rv", "v6m")
 )
 DENSE_X4 = tuple(
-    Kernel(name="mk_dense_s8_x4", isa=isa, uses=("mk_out_x4.h", "mk_mat_x4.h"), when=takes_dense, pack=pack_dense)
+    Kernel(
+        name="mk_dense_s8_x4",
+        isa=isa,
+        uses=("mk_out_x4.h", "mk_mat_x4.h"),
+        when=takes_dense,
+        pack=pack_dense,
+        work=dense_work,
+    )
     for isa in ("rv", "v6m")
 )

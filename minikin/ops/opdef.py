@@ -242,7 +242,7 @@ def _array_bytes(field: Field) -> int:
 ISAS = {"c": ("c",), "v6m": ("c", "v6m"), "rv": ("c", "rv"), "dsp": ("c", "dsp"), "mve": ("c", "dsp", "mve")}
 """The kernels that a core of each instruction set can run: Helium comes with the DSP instructions."""
 
-PER_MAC = {"c": 3.2, "v6m": 5.0, "rv": 3.3, "dsp": 1.1, "mve": 0.2}
+PER_MAC = {"c": 3.2, "v6m": 3.8, "rv": 3.0, "dsp": 1.1, "mve": 0.2}
 """About how many instructions a multiply-accumulate of dense int8 weights takes on each instruction set."""
 
 OPS: dict[str, OpDef] = {}

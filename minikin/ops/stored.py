@@ -15,8 +15,8 @@ from minikin.ops.packing import is_symmetric
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.storage import FORMS, GROUP, pack_codebook, packed_bytes
 from minikin.ops.stored_work import coded_work, packed_work
-from minikin.ops.window import conv_window
-from minikin.ops.work import Work
+from minikin.ops.window import conv_window, needs_patch
+from minikin.ops.work import Work, patch_work, window_work
 
 Pack = Callable[[View, dict[str, Field]], dict[str, Field]]
 When = Callable[[View], bool]
@@ -92,21 +92,24 @@ def form_work(form: str) -> Callable[[View, int, int, Work], Work]:
     """What a kernel of a form counts: its decoder reads all weights once for each frame, call or pixel (see EXPANDED)."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
-        rows, own = rows_of(view), decoder_work(view, form)
+        channels, inputs = rows_of(view).shape
+        own = decoder_work(view, form)
         if "batch" in counts:
-            times, names = counts["batch"], ("batch", "output", "low", "high")
-        elif form not in EXPANDED:
-            times, names = counts["pixel"], ("call", "row", "pixel", "plain_output", "plain_gather", "plain_tap")
-        else:
-            times, names = counts["call"], ("call", "row", "pixel", "plain_output", "pointer")
-            groups = counts["pixel"] * -(-len(rows) // max(1, expanded_channels(view)))
-            taps = weights_of(view).shape[1] * weights_of(view).shape[2]
-            own |= {
-                "patch": groups / times,
-                "patch_tap": groups * taps / times,
-                "patch_input": groups * rows.shape[1] / times,
+            found = {name: counts[name] for name in ("batch", "output", "low", "high")}
+            return found | {f"stored_{name}": counts["batch"] * count for name, count in own.items()}
+        found = {name: counts[name] for name in ("call", "row", "pixel")} | {"output": counts["pixel"] * channels}
+        times, groups = counts["pixel"], 1
+        if form in EXPANDED:
+            most = max(1, expanded_channels(view))
+            fours = channels // GROUP if most == GROUP else 0
+            times, groups = counts["call"], -(-channels // most)
+            found |= {
+                "product": counts["pixel"] * fours * inputs,
+                "rest": counts["pixel"] * (channels - GROUP * fours),
+                "rest_product": counts["pixel"] * (channels - GROUP * fours) * inputs,
             }
-        found = {name.removeprefix("plain_"): counts[name] for name in names}
+        if needs_patch(view):
+            found |= {name: groups * count for name, count in patch_work(view, made).items()}
         return found | {f"stored_{name}": times * count for name, count in own.items()}
 
     return work
@@ -393,18 +396,25 @@ def grouped_instructions(form: str) -> Callable[[View], float]:
 
 
 def grouped_work(form: str) -> Callable[[View, int, int, Work], Work]:
-    """Counts of the plain kernels, and of a decoder that reads all weights in each call."""
+    """All pixels go by for each channel, behind a decoder that reads all weights in each call."""
 
     def work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
-        rows = rows_of(view)
+        rows, (_, kernel_h, kernel_w, _) = rows_of(view), weights_of(view).shape
         own = decoder_work(view, form, 1) | ({} if form == "coded" else {"weight": rows.size})
-        pixels = counts["pixel"] * view.y.shape[3]
-        again = {
-            "grouped_pixel": pixels,
-            "grouped_mac": pixels * rows.shape[1],
-            "grouped_line": pixels * weights_of(view).shape[1],
-        }
-        return counts | again | {f"stored_{name}": counts["call"] * count for name, count in own.items()}
+        outputs, channels = counts["pixel"] * view.y.shape[3], view.y.shape[3]
+        _, down, across = window_work(view, made, made, (kernel_h, kernel_w), view.attrs.dilation)
+        lines = float(down.inside.sum()) * float((across.inside > 0).sum()) * channels
+        taps = float(down.inside.sum() * across.inside.sum()) * channels
+        return {
+            **{name: counts[name] for name in ("call", "row")},
+            "output": outputs,
+            "output_row": outputs * kernel_h,
+            "line": lines,
+            "tap": taps,
+            "product": taps * group_inputs(view),
+            "channel": counts["call"] * channels,
+            "channel_row": counts["row"] * channels,
+        } | {f"stored_{name}": counts["call"] * count for name, count in own.items()}
 
     return work
 

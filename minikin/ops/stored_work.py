@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minikin.ops.coded import Coded, zigzag
+from minikin.ops.coded import TREE_BITS, Coded, zigzag
 from minikin.ops.storage import BLOCK, GROUP, Packed
 from minikin.ops.work import Work
 
@@ -31,7 +31,12 @@ def packed_work(form: str, packed: Packed, rows: np.ndarray) -> Work:
         }
     if form == "nm":
         step = 4 * BLOCK // packed["count"]
-        return {"channel": channels, "step": channels * (inputs // step), "rest": channels * (inputs % step)}
+        return {
+            "channel": channels,
+            "step": channels * (inputs // step),
+            "rest": channels * (inputs % step > 0),
+            "rest_value": channels * (inputs % step) // BLOCK * packed["count"],
+        }
     nibbles = packed["bits"] == 4
     whole = channels // GROUP * GROUP * inputs
     return {
@@ -58,12 +63,22 @@ def coded_work(coded: Coded, rows: np.ndarray, bias: np.ndarray | None) -> Work:
     at = np.flatnonzero(flat)
     gaps = np.diff(np.concatenate([[-1], at, [flat.size]])) - 1
     numbers = gaps if bias is None else np.concatenate([gaps, zigzag(np.asarray(bias, np.int64) >> coded.bias_shift)])
-    lengths = np.floor(np.log2(numbers + 1.0))
+    lengths = np.floor(np.log2(numbers + 1.0)).astype(np.int64)
+    values = flat[at].astype(np.int64)
+    indices = np.searchsorted(coded.codebook, values) if coded.codebook.size else values + (1 << coded.bits >> 1)
     return {
         "channel": coded.shape[0],
         "value": at.size,
         "number": numbers.size,
-        "decision": float(at.size * coded.bits + (2 * lengths + 1).sum()),
+        "value_decision": at.size * min(coded.bits, TREE_BITS),
+        "late_decision": at.size * max(coded.bits - TREE_BITS, 0),
+        "length": float(lengths.sum()),
+        "one": float(_ones(indices) + lengths.sum() + _ones(numbers + 1) - numbers.size),
         "byte": len(coded.data),
         "probability": coded.decisions,
     }
+
+
+def _ones(values: np.ndarray) -> int:
+    """Bits that are set in all values."""
+    return int(np.unpackbits(values.astype("<i8").view(np.uint8)).sum())

@@ -121,3 +121,12 @@ def conv_window(view: View) -> Window:
     assert weights is not None
     _, height, width, _ = weights.shape
     return Window((height, width), attrs.stride, attrs.dilation, attrs.padding)
+
+
+def needs_patch(view: View) -> bool:
+    """Whether a convolution's inputs of a pixel must be gathered: false where they lie side by side in one unpadded row."""
+    geometry, weights = conv_window(view), view.inputs[1]
+    assert weights is not None
+    kernel_h, kernel_w = geometry.kernel
+    one_row = kernel_h == 1 and (kernel_w == 1 or (geometry.dilation[1] == 1 and weights.shape[3] == view.x.shape[3]))
+    return not one_row or any(geometry.padding)

@@ -2,7 +2,7 @@
 
 A count is a product of shapes that some kernel loops over: calls, rows, blocks of pixels and channels, products. Nothing here
 says what one of them costs; that is fitted for each kernel, and a kernel that does not loop so gets a cost of 0 for it. What
-begins with "plain" is of portable kernels alone.
+begins with "plain" is of portable int8 kernels alone (portable_work).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from minikin.graph import View
 from minikin.ops.opdef import FLOAT_RANGES, activation_range
 from minikin.ops.requant import quant_of
+from minikin.ops.window import needs_patch
 
 Work = dict[str, float]
 
@@ -186,15 +187,65 @@ def conv_work(view: View, rows: int, made: int) -> Work:
         "copied_inside_input": inside * depth * copied,
         "split_group": split,
         "split_group_input": split * inputs,
-        "plain_output": work["pixel"] * channels,
-        "plain_gather": work["pixel"] * inputs,
-        "plain_tap": work["pixel"] * kernel_h * kernel_w,
-        "plain_block": work["pixel"] * (channels // 4),
-        "plain_block_mac": work["pixel"] * (channels // 4) * inputs,
-        "plain_rest": work["pixel"] * (channels % 4),
-        "plain_rest_mac": work["pixel"] * (channels % 4) * inputs,
+        **_plain_conv_work(made * out_w, channels, inputs),
+        **_plain_gather_work(
+            view, made * out_w, float(down.inside.sum() * across.inside.sum()), kernel_h, depth, missing
+        ),
     }
     return work | {key: float(value) * groups * batch for key, value in parts.items()}
+
+
+def _plain_conv_work(pixels: float, channels: int, inputs: int) -> Work:
+    """Of the portable int8 kernel: four channels at a time, the last few one by one."""
+    return {
+        "plain_output": pixels * channels,
+        "plain_group": pixels,
+        "plain_block": pixels * (channels // 4),
+        "plain_rest": pixels * (channels % 4),
+        "plain_mac": pixels * (channels // 4 + channels % 4) * inputs,
+    }
+
+
+def _plain_gather_work(view: View, pixels: float, inside: float, kernel_h: int, depth: int, missing: float) -> Work:
+    """Of the same: inputs that do not lie side by side in one row; `inside` and `missing` taps of all pixels."""
+    if not needs_patch(view):
+        return {}
+    return {
+        "plain_gather_row": pixels * kernel_h,
+        "plain_tap": inside,
+        "plain_input": inside * depth,
+        "plain_missing": missing,
+        "plain_missing_input": missing * depth,
+    }
+
+
+def portable_work(view: View, rows: int, made: int, counts: Work) -> Work:
+    """Of a portable int8 kernel: what its plain loops do, nothing of the blocks of others."""
+    kept = {name: counts[name] for name in ("call", "row", "pixel")}
+    plain = {name.removeprefix("plain_"): value for name, value in counts.items() if name.startswith("plain_")}
+    return kept | plain
+
+
+def patch_work(view: View, made: int) -> Work:
+    """Of gathering each pixel's inputs once (mk_patch.h): bytes four at a time, in runs of a kernel row or of a tap."""
+    weights, attrs = view.inputs[1], view.attrs
+    assert weights is not None
+    _, kernel_h, kernel_w, depth = weights.shape
+    work, down, across = window_work(view, made, made, (kernel_h, kernel_w), attrs.dilation)
+    rows, null = float(down.inside.sum()), float((down.kernel - down.inside).sum())
+    whole = across.full & (attrs.dilation[1] == 1)
+    inside, taps = float(across.inside[~whole].sum()), kernel_w * float((~whole).sum())
+    run = kernel_w * depth
+    return {
+        "patch": work["pixel"],
+        "patch_run": rows * float(whole.sum()),
+        "patch_tap": rows * inside,
+        "patch_missing": rows * (taps - inside),
+        "patch_null": null * len(whole),
+        "patch_word": rows * (float(whole.sum()) * (run // 4) + inside * (depth // 4)),
+        "patch_byte": rows * (float(whole.sum()) * (run % 4) + inside * (depth % 4)),
+        "patch_zero": rows * (taps - inside) * depth + null * len(whole) * run,
+    }
 
 
 def _float_conv_work(view: View, down: Taps, across: Taps, channels: int, depth: int, times: int) -> Work:
@@ -276,6 +327,7 @@ def depthwise_work(view: View, rows: int, made: int) -> Work:
         "plain_output": made * out_w * channels,
         "plain_edge": made * float((across.kernel - across.inside).sum()),
         **_plain_depthwise_work(made * out_w, inside * out_w, taps, fours, channels - 4 * fours),
+        "plain_null": float(made * kernel_h - down.inside.sum()) * out_w * (fours + channels - 4 * fours),
         "pixel_block": made * out_w * blocks,
         "pixel_block_row": inside * out_w * blocks,
         "pixel_block_mac": taps * blocks,
