@@ -73,11 +73,13 @@ SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65)
 """That are tried of the instructions of layers that are alike."""
 FEWEST = 5
 """Layers that are alike, and others, for which that is tried."""
+BOTH = {"call", "constant"}
+"""Counts of a kernel of dense weights that one of packed weights takes more for."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
 
-Point = tuple[str, Work, int]
-"""What ran, its counts, its instructions."""
+Point = tuple[str, str, Work, int]
+"""What ran, the kernel of dense weights that it calls (or ""), its counts, its instructions."""
 
 
 def random_network(seed: int) -> Graph:
@@ -304,8 +306,19 @@ def points_of(plan: Plan | None, counts: Counts, board: Board, toolchain: Toolch
     except MinikinError as error:
         print(f"{plan.graph.name} left out: {error}", file=sys.stderr)
         return []
-    points = [(step.layer.kernel.key, fitted_work(plan, step), found[step.name]) for step in plan.steps]
-    return [*points, (NETWORK, network_work(plan), found[NETWORK])]
+    points = [
+        (step.layer.kernel.key, dense_key(step), fitted_work(plan, step), found[step.name]) for step in plan.steps
+    ]
+    return [*points, (NETWORK, "", network_work(plan), found[NETWORK])]
+
+
+def dense_key(step: Step) -> str:
+    """Of the kernel that one of packed weights expands groups of channels for, else ""."""
+    own = step.layer.kernel
+    for kernel in get_op(step.layer.view.node.op).kernels if own.storage != "dense" else ():
+        if kernel.name in own.inner.values() and (kernel.fast, kernel.is_exact) == (own.fast, own.is_exact):
+            return kernel.key
+    return ""
 
 
 def fitted_work(plan: Plan, step: Step) -> Work:
@@ -331,27 +344,36 @@ def case_networks() -> list[Graph]:
 
 
 def fit(points: list[Point]) -> dict[str, dict[str, float]]:
-    """kernel -> count -> cost."""
+    """kernel -> count -> cost. One of packed weights takes what the dense one takes that it calls, and more."""
     rows: dict[str, list[tuple[Work, int]]] = defaultdict(list)
-    for key, work, count in points:
+    for key, _, work, count in points:
         rows[key].append((work, count))
-    fitted = {}
-    for key, own in sorted(rows.items()):
-        names = sorted({name for work, _ in own for name, value in work.items() if value} - {ALIKE})
+    dense = {key: base for key, base, _, _ in points if base in rows}
+    fitted: dict[str, dict[str, float]] = {}
+    for key, own in sorted(rows.items(), key=lambda row: (row[0] in dense, row[0])):
+        base = {n: cost for n, cost in fitted.get(dense.get(key, ""), {}).items() if n != ALIKE}
+        kept = {name for work, _ in own for name, value in work.items() if value} - {ALIKE} - (base.keys() - BOTH)
+        names = sorted(kept)
         counts = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
         b = np.array([count for _, count in own], float)
+        more = b - [sum(cost * work.get(name, 0.0) for name, cost in base.items()) for work, _ in own]
         weight, is_alike = 1 / (b + SMALL), np.array([bool(work.get(ALIKE)) for work, _ in own])
+        can_share = not base and min(is_alike.sum(), (~is_alike).sum()) >= FEWEST
         fits = []
-        for share in SHARES if min(is_alike.sum(), (~is_alike).sum()) >= FEWEST else SHARES[:1]:
+        for share in SHARES if can_share else SHARES[:1]:
             a = counts * np.where(is_alike, share, 1.0)[:, None]
-            costs = robust_fit(a, b, weight)
-            fits.append((np.mean(np.abs(a @ costs - b) * weight), share, a, costs))
+            costs = robust_fit(a, more, weight)
+            fits.append((np.mean(np.abs(a @ costs - more) * weight), share, a, costs))
         _, share, a, costs = min(fits, key=lambda found: found[0])
         shares = (a * costs * weight[:, None]).max(axis=0)
-        fitted[key] = {n: float(f"{c:.4g}") for n, c, s in zip(names, costs, shares, strict=True) if s > LEAST_SHARE}
+        fitted[key] = base | {
+            n: float(f"{c + base.get(n, 0.0):.4g}")
+            for n, c, s in zip(names, costs, shares, strict=True)
+            if s > LEAST_SHARE
+        }
         if share != 1:
             fitted[key][ALIKE] = share
-        errors, apart = np.abs(a @ costs - b) * weight, held_out(a, b)
+        errors, apart = np.abs(a @ costs - more) * weight, held_out(a, more, weight)
         print(
             f"  {key:60} {len(own):4} layers, {len(fitted[key]):2} costs, error {np.median(errors):.2%}, "
             f"at most {errors.max():.1%}, held out {np.median(apart):.2%}, {np.quantile(apart, 0.9):.1%} for nine of ten"
@@ -359,9 +381,9 @@ def fit(points: list[Point]) -> dict[str, dict[str, float]]:
     return fitted
 
 
-def held_out(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def held_out(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The errors of layers whose fit was made without them, a fifth at a time."""
-    weight, errors = 1 / (b + SMALL), np.zeros_like(b)
+    errors = np.zeros_like(b)
     for part in range(5):
         own = np.arange(len(b)) % 5 == part
         if own.any() and not own.all():
