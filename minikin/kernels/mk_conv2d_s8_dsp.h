@@ -111,21 +111,19 @@ MK_SHARED int32_t *mk_conv2d_s8_dsp_pair(const struct mk_conv2d_s8_dsp *p, const
     return mk_widen2(to, scratch.a, scratch.b, p->rest_bytes >> 2);
 }
 
-/* The inputs of a pixel without a partner, as bytes in the order of the stream. */
-MK_SHARED const int8_t *mk_conv2d_s8_dsp_bytes(const struct mk_conv2d_s8_dsp *p, const struct mk_conv2d_s8_dsp_at *at) {
+/* Widen the inputs of a pixel without a partner. */
+MK_SHARED void mk_conv2d_s8_dsp_single(const struct mk_conv2d_s8_dsp *p, const struct mk_conv2d_s8_dsp_at *at, int32_t *to) {
     const struct mk_conv2d_s8_dsp_scratch scratch = mk_conv2d_s8_dsp_scratch(p);
-    const int size = p->span_cols * p->in_ch, spans = p->kernel_h * p->span_taps;
-    int8_t *bytes = (int8_t *)p->buffer, *rest = bytes + spans * (size & ~3);
-    int32_t *to = p->buffer;
+    const int size = p->span_cols * p->in_ch;
+    int8_t *rest = scratch.a;
     for (int ky = 0; ky < p->kernel_h; ++ky)
         for (int kx = 0; kx < p->span_taps; ++kx) {
             const int8_t *from = mk_conv2d_s8_dsp_span(p, at->in[ky * p->dilation_h], at->column + kx * p->dilation_w,
                                                        scratch.span, scratch.blank);
-            for (int i = size >> 2; i > 0; --i, from += 4) *to++ = (int32_t)mk_load4(from);
-            for (int i = size & 3; i > 0; --i) *rest++ = *from++;
+            to = mk_widen1(to, from, size >> 2);
+            rest = mk_append_s8(rest, from, size & ~3, size & 3);
         }
-    mk_fill_s8(rest, 0, (int)(bytes + 4 * p->quads - rest));
-    return bytes;
+    mk_widen1(to, scratch.a, p->rest_bytes >> 2);
 }
 
 /* The pixels that are left, in the order of the outputs, row by row. */
@@ -207,11 +205,15 @@ __attribute__((always_inline)) static inline int mk_conv2d_s8_dsp_pairs(const st
     return pixels;
 }
 
-/* The inputs of the last pixel. */
-static inline const int8_t *mk_conv2d_s8_dsp_last(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in, int rows) {
+/* The inputs of the last pixel, widened. */
+static inline const int32_t *mk_conv2d_s8_dsp_last(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in, int rows) {
     const struct mk_conv2d_s8_dsp_at last = {in + (rows - 1) * p->stride_h, (p->out_w - 1) * p->stride_w - p->pad_left};
-    const int direct = mk_conv2d_s8_dsp_pointwise(p) && p->in_ch % 4 == 0;
-    return direct ? last.in[0] + last.column * p->in_ch : mk_conv2d_s8_dsp_bytes(p, &last);
+    int32_t *const to = p->buffer + 2 * (p->quads & 1);
+    if (mk_conv2d_s8_dsp_pointwise(p) && p->in_ch % 4 == 0)
+        mk_widen1(to, last.in[0] + last.column * p->in_ch, p->quads);
+    else
+        mk_conv2d_s8_dsp_single(p, &last, to);
+    return to;
 }
 
 MK_KERNEL __attribute__((unused)) static void mk_conv2d_s8_dsp(const struct mk_conv2d_s8_dsp *p, const int8_t *const *in,
@@ -219,7 +221,7 @@ MK_KERNEL __attribute__((unused)) static void mk_conv2d_s8_dsp(const struct mk_c
     const struct mk_mat_s8 mat =
         mk_mat(p->stream, p->stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
     int8_t *to = out;
-    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 1)) to = mk_mat1(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
+    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 1)) to = mk_mat1(&mat, mk_conv2d_s8_dsp_last(p, in, rows), 0, to);
     mk_clamp_row_s8(out, (int)(to - out), p->act_min, p->act_max);
 }
 
@@ -229,6 +231,6 @@ __attribute__((unused)) static void mk_conv2d_s8_dsp_groups(const struct mk_conv
     const int32_t *const end = p->stream + count * (4 * p->quads + MK_MAT_EXTRA);
     const struct mk_mat_s8 mat = mk_mat(p->stream, end, p->quads, p->scale, p->offset, p->out_ch, p->form);
     int8_t *to = out + channel;
-    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 0)) mk_mat1_groups(&mat, mk_conv2d_s8_dsp_last(p, in, rows), to);
+    if (mk_conv2d_s8_dsp_pairs(p, &mat, in, &to, rows, 0)) mk_mat1_groups(&mat, mk_conv2d_s8_dsp_last(p, in, rows), 0, to);
     if (channel + 4 * count == p->out_ch) mk_clamp_row_s8(out, rows * p->out_w * p->out_ch, p->act_min, p->act_max);
 }

@@ -113,19 +113,20 @@ MK_KERNEL static void mk_conv2d_s8_groups_dsp(const struct mk_conv2d_s8_groups_d
     if (rows * p->out_w & 1) {
         const int32_t *stream = p->stream;
         for (int first = 0, channel = 0; first < p->out_ch; first += p->group_out, channel += p->group_in, stream += p->group_words) {
-            int32_t *x = p->buffer;
+            int32_t *const single = p->buffer + 2 * (p->quads & 1), *x = single;
             for (int ky = 0; ky < p->kernel_h; ++ky)
                 for (int kx = 0; kx < p->kernel_w; ++kx) {
                     const int8_t *const tap = mk_conv_tap(p, &walk, ky, kx) + channel;
-                    for (int k = 0; k < p->group_in; k += 4) *x++ = (int32_t)mk_load4(mk_conv_quad(p, tap, k));
+                    x = mk_widen1(x, tap, p->group_in >> 2);
+                    if (p->group_in & 3) x = mk_widen1(x, tap + p->group_in - 4, 1);
                 }
             const struct mk_mat_s8 mat =
                 mk_mat(stream, stream + p->whole_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
-            mk_mat1_groups(&mat, (const int8_t *)p->buffer, to + first);
+            mk_mat1_groups(&mat, single, 0, to + first);
             if (p->group_out & 3) {
                 const struct mk_mat_s8 last =
                     mk_mat(mat.end, stream + p->group_words, p->quads, p->scale, p->offset, p->out_ch, p->form);
-                mk_mat1_groups(&last, (const int8_t *)p->buffer, to + first + last_four);
+                mk_mat1_groups(&last, single, 0, to + first + last_four);
             }
         }
         to += p->out_ch;

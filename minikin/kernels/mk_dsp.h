@@ -106,6 +106,24 @@ __attribute__((unused)) static int32_t *mk_widen2(int32_t *to, const int8_t *fro
 }
 #endif
 
+/* The same of one pixel: for each quad the words (0, 2) and (1, 3). */
+#if MK_DSP
+MK_ASM int32_t *mk_widen1(MK_ARG int32_t *to, MK_ARG const int8_t *from, MK_ARG int quads) {
+#define MK_WIDEN1_QUAD "ldr r3, [r1], #4\n sxtb16 r12, r3, ror #8\n sxtb16 r3, r3\n strd r3, r12, [r0], #8\n"
+    __asm__("lsrs r3, r2, #1\n bcc 2f\n b 3f\n"
+            "1:\n" MK_WIDEN1_QUAD "3:\n" MK_WIDEN1_QUAD "2: subs r2, r2, #2\n bhs 1b\n bx lr\n");
+#undef MK_WIDEN1_QUAD
+}
+#else
+__attribute__((unused)) static int32_t *mk_widen1(int32_t *to, const int8_t *from, int quads) {
+    for (; quads > 0; --quads, from += 4) {
+        *to++ = (int32_t)mk_sxtb16(mk_load4(from));
+        *to++ = (int32_t)mk_sxtb16_ror8(mk_load4(from));
+    }
+    return to;
+}
+#endif
+
 /* Clamp n bytes, where an activation's range is narrower than int8. */
 static inline void mk_clamp_row_s8(int8_t *y, int n, int32_t lo, int32_t hi) {
     if (lo == -128 && hi == 127) return;

@@ -53,22 +53,25 @@ enum { MK_MAT_EXTRA = 9 };
 #define MK_MAT2_QUAD MK_MAT2_PAIR MK_MAT2_PAIR
 #define MK_MAT2_QUAD_BYTES "96"
 
-/* One quad of one pixel: r0 int8 inputs; r4-r7 sums as above. */
-#define MK_MAT1_QUAD                                                                    \
-    "ldr r3, [r0], #4\n ldmia.w r1!, {r8, r9, r10, r11}\n"                              \
-    "sxtb16 r2, r3\n sxtb16 r3, r3, ror #8\n"                                       \
-    "smlad r4, r2, r8, r4\n sxtb16 r8, r8\n smlad r6, r2, r9, r6\n sxtb16 r9, r9\n" \
-    "smlad r4, r3, r10, r4\n sxtb16 r10, r10\n smlad r6, r3, r11, r6\n"               \
-    "sxtb16 r11, r11\n smlad r5, r2, r8, r5\n smlad r7, r2, r9, r7\n"                 \
-    "smlad r5, r3, r10, r5\n smlad r7, r3, r11, r7\n"
-#define MK_MAT1_QUAD_BYTES "64"
+/* One quad of one pixel: inputs in X02 and X13, r1 stream; r4-r7 sums as above. */
+#define MK_MAT1_QUAD(X02, X13)                                                                      \
+    "ldmia.w r1!, {r8, r9, r10, r11}\n"                                                             \
+    "smlad r4, " X02 ", r8, r4\n sxtb16 r8, r8\n smlad r6, " X02 ", r9, r6\n sxtb16 r9, r9\n"       \
+    "smlad r4, " X13 ", r10, r4\n sxtb16 r10, r10\n smlad r6, " X13 ", r11, r6\n sxtb16 r11, r11\n" \
+    "smlad r5, " X02 ", r8, r5\n smlad r7, " X02 ", r9, r7\n"                                       \
+    "smlad r5, " X13 ", r10, r5\n smlad r7, " X13 ", r11, r7\n"
+#define MK_MAT1_LOAD "ldmia.w r0!, {r2, r3, r12, lr}\n"
+#define MK_MAT1_TWO MK_MAT1_QUAD("r2", "r3") MK_MAT1_QUAD("r12", "lr")
+#define MK_MAT1_BYTES_QUAD "ldr r3, [r0], #4\n sxtb16 r2, r3\n sxtb16 r3, r3, ror #8\n" MK_MAT1_QUAD("r2", "r3")
 
 /* How many quads the inner loop takes at once: a power of two. */
 #ifdef MK_MAT_FAST
 #define MK_MAT_TIMES(QUAD) QUAD QUAD QUAD QUAD QUAD QUAD QUAD QUAD
+#define MK_MAT1_LOOP MK_MAT1_TWO MK_MAT1_LOAD MK_MAT1_TWO MK_MAT1_LOAD MK_MAT1_TWO MK_MAT1_LOAD MK_MAT1_TWO
 #define MK_MAT_MASK "7"
 #else
 #define MK_MAT_TIMES(QUAD) QUAD QUAD QUAD QUAD
+#define MK_MAT1_LOOP MK_MAT1_TWO MK_MAT1_LOAD MK_MAT1_TWO
 #define MK_MAT_MASK "3"
 #endif
 
@@ -95,13 +98,16 @@ enum { MK_MAT_EXTRA = 9 };
     "add r6, r6, r8\n add r7, r7, r6\n strd r6, r7, [sp, #24]\n str r4, [sp, #36]\n str r6, [sp, #44]\n" \
     "add r5, r5, r0\n str r0, [sp, #4]\n str r5, [sp, #12]\n b.w 1b\n 3: " MK_MAT_LEAVE
 
-#define MK_MAT1_BODY(OUTS)                                                                                      \
-    MK_MAT_ENTER("2", MK_MAT1_QUAD_BYTES)                                                                       \
-    "1: ldr lr, [sp, #12]\n ldmia.w r1!, {r4-r7}\n ldr pc, [sp]\n"                                              \
-    ".balign 4\n 2:\n" MK_MAT_TIMES(MK_MAT1_QUAD) "cmp r0, lr\n bne.w 2b\n"                                     \
-    "sub.w r4, r4, r5\n sub.w r6, r6, r7\n" OUTS                                                                \
+/* Frame: 0 where the loop is entered, 4 inputs, 8 end of the stream, 12 end of the inputs, 16 scale, 20 offset, 24 out, 28 form.
+ * BEGIN moves r1 to the first load of inputs. */
+#define MK_MAT1_BODY(QUAD_SHIFT, BEGIN, QUAD_BYTES, LOOP)                                                       \
+    "push {r4-r11, lr}\n sub sp, sp, #32\n ldmia.w r0, {r4-r8}\n add.w r9, r1, r6, lsl #" QUAD_SHIFT "\n"       \
+    "strd r7, r8, [sp, #16]\n" BEGIN "strd r1, r5, [sp, #4]\n str r9, [sp, #12]\n strd r2, r3, [sp, #24]\n"     \
+    "rsb r6, r6, #0\n and r6, r6, #" MK_MAT_MASK "\n mov r7, #" QUAD_BYTES "\n adr.w r8, 2f\n"                  \
+    "mla r8, r6, r7, r8\n bic r8, r8, #3\n orr r8, r8, #1\n str r8, [sp]\n mov r0, r1\n mov r1, r4\n"          \
+    "1: ldmia.w r1!, {r4-r7}\n" LOOP "sub.w r4, r4, r5\n sub.w r6, r6, r7\n" MK_MAT1_OUTS                      \
     "ldr r0, [sp, #24]\n strb r4, [r0, #1]\n strb r7, [r0, #2]\n strb r6, [r0, #3]\n strb r5, [r0], #4\n"       \
-    "str r0, [sp, #24]\n" MK_MAT_NEXT_GROUP MK_MAT_LEAVE
+    "str r0, [sp, #24]\n ldrd r0, r2, [sp, #4]\n cmp r1, r2\n bne.w 1b\n add sp, sp, #32\n pop {r4-r11, pc}\n"
 
 /* Sums in registers to outputs. */
 #define MK_MAT_EVEN(x, mult, addend) "smmla " x ", " x ", " mult ", " addend "\n ssat " x ", #8, " x ", asr #3\n"
@@ -114,11 +120,6 @@ MK_ASM void mk_mat2_fitted(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_
                          MK_MAT_ODD("r4", "r2", "lr") MK_MAT_ODD("r8", "r2", "lr")
                          MK_MAT_EVEN("r7", "r3", "lr") MK_MAT_EVEN("r11", "r3", "lr")
                          MK_MAT_ODD("r6", "r12", "lr") MK_MAT_ODD("r10", "r12", "lr")));
-}
-
-MK_ASM void mk_mat1_fitted(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
-    __asm__(MK_MAT1_BODY("ldmia.w r1!, {r8-r12}\n" MK_MAT_EVEN("r5", "r8", "r12") MK_MAT_ODD("r4", "r9", "r12")
-                             MK_MAT_EVEN("r7", "r10", "r12") MK_MAT_ODD("r6", "r11", "r12")));
 }
 
 /* r12 the shifts, s in its low byte; lr mult, r2 scale >> s, r3 offset. */
@@ -138,14 +139,33 @@ MK_ASM void mk_mat2_exact(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t
 }
 #endif
 
+#define MK_MAT1_FITTED                                                                                          \
+    "ldmia.w r1!, {r8-r12}\n" MK_MAT_EVEN("r5", "r8", "r12") MK_MAT_ODD("r4", "r9", "r12")                      \
+        MK_MAT_EVEN("r7", "r10", "r12") MK_MAT_ODD("r6", "r11", "r12")
+
 #ifdef MK_MAT1_EXACT
-MK_ASM void mk_mat1_exact(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out) {
-    __asm__(MK_MAT1_BODY(MK_EXACT_BEGIN MK_EXACT_CHANNEL("4") MK_EXACT("r5") MK_EXACT_NEXT
-                             MK_EXACT_CHANNEL("4") MK_EXACT_ODD("r4") MK_EXACT("r4") MK_EXACT_NEXT
-                             MK_EXACT_CHANNEL("4") MK_EXACT("r7") MK_EXACT_NEXT
-                             MK_EXACT_CHANNEL("8") MK_EXACT_ODD("r6") MK_EXACT("r6")));
-}
+#define MK_MAT1_OUTS                                                                                            \
+    "ldr r0, [sp, #28]\n cbz r0, 4f\n" MK_EXACT_BEGIN MK_EXACT_CHANNEL("4") MK_EXACT("r5") MK_EXACT_NEXT        \
+        MK_EXACT_CHANNEL("4") MK_EXACT_ODD("r4") MK_EXACT("r4") MK_EXACT_NEXT                                   \
+        MK_EXACT_CHANNEL("4") MK_EXACT("r7") MK_EXACT_NEXT MK_EXACT_CHANNEL("8") MK_EXACT_ODD("r6") MK_EXACT("r6") \
+        "b 5f\n 4:\n" MK_MAT1_FITTED "5:\n"
+#else
+#define MK_MAT1_OUTS MK_MAT1_FITTED
 #endif
+
+/* Widened inputs, two quads a load. A quad takes 52 bytes, a load 4, and the loop is entered behind one: where quads are odd,
+ * at the second quad, and the load begins two words before the inputs. */
+MK_ASM void mk_mat1_words(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int32_t *x, MK_ARG int8_t *out, MK_ARG int form) {
+    __asm__(MK_MAT1_BODY("3", "and r0, r6, #1\n sub.w r1, r1, r0, lsl #3\n", "54",
+                         MK_MAT1_LOAD "ldr pc, [sp]\n .balign 4\n 3: " MK_MAT1_LOAD "2:\n" MK_MAT1_LOOP
+                                      "ldr r2, [sp, #12]\n cmp r0, r2\n bne.w 3b\n"));
+}
+
+MK_ASM void mk_mat1_bytes(MK_ARG const struct mk_mat_s8 *m, MK_ARG const int8_t *x, MK_ARG int8_t *out, MK_ARG int form) {
+    __asm__(MK_MAT1_BODY("2", "", "64",
+                         "ldr lr, [sp, #12]\n ldr pc, [sp]\n .balign 4\n"
+                         "2:\n" MK_MAT_TIMES(MK_MAT1_BYTES_QUAD) "cmp r0, lr\n bne.w 2b\n"));
+}
 
 #else
 
@@ -180,7 +200,13 @@ static inline void mk_mat_words(const struct mk_mat_s8 *m, const int32_t *x, int
     }
 }
 
-static inline void mk_mat_bytes(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
+static inline void mk_mat1_words(const struct mk_mat_s8 *m, const int32_t *x, int8_t *out, int form) {
+    (void)form;
+    mk_mat_words(m, x, 1, out);
+}
+
+static inline void mk_mat1_bytes(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out, int form) {
+    (void)form;
     for (const int32_t *w = m->stream; w != m->end; out += 4) {
         uint32_t sums[4];
         for (int i = 0; i < 4; ++i) sums[i] = (uint32_t)*w++;
@@ -213,18 +239,12 @@ static inline void mk_mat2_groups(const struct mk_mat_s8 *m, const int32_t *x, i
 #endif
 }
 
-static inline void mk_mat1_groups(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
-#if !MK_DSP
-    mk_mat_bytes(m, x, out);
-#else
-#ifdef MK_MAT1_EXACT
-    if (m->form == MK_MAT_EXACT) {
-        mk_mat1_exact(m, x, out);
-        return;
-    }
-#endif
-    mk_mat1_fitted(m, x, out);
-#endif
+/* Of one pixel, whose inputs are words, or int8 where they are `narrow`. */
+static inline void mk_mat1_groups(const struct mk_mat_s8 *m, const void *x, int narrow, int8_t *out) {
+    if (narrow)
+        mk_mat1_bytes(m, x, out, m->form);
+    else
+        mk_mat1_words(m, x, out, m->form);
 }
 
 /* The last four channels, where channels are no multiple of four: they overlap the group before. */
@@ -256,13 +276,13 @@ MK_DRIVER __attribute__((unused)) static int8_t *mk_mat2(const struct mk_mat_s8 
     return end;
 }
 
-/* All outputs of one pixel, whose inputs are bytes. */
-MK_DRIVER __attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const int8_t *x, int8_t *out) {
-    if (m->stream != m->end) mk_mat1_groups(m, x, out);
+/* All outputs of one pixel: its words lie at x, and where quads are odd, two more before them are read; or its int8 inputs. */
+MK_DRIVER __attribute__((unused)) static int8_t *mk_mat1(const struct mk_mat_s8 *m, const void *x, int narrow, int8_t *out) {
+    if (m->stream != m->end) mk_mat1_groups(m, x, narrow, out);
     if (m->out_ch & 3) {
         const struct mk_mat_s8 last = mk_mat_last(m);
         int8_t ends[4];
-        mk_mat1_groups(&last, x, ends);
+        mk_mat1_groups(&last, x, narrow, ends);
         mk_append_s8(out + mk_max(m->out_ch - 4, 0), ends, 0, mk_min(m->out_ch, 4));
     }
     return out + m->out_ch;

@@ -20,7 +20,10 @@ static void mk_separable_conv2d_s8_dsp_row(const struct mk_separable_conv2d_s8_d
     for (int pairs = p->out_w >> 1; pairs > 0; --pairs, from += 8 * p->quads)
         words = mk_widen2(words, from, from + 4 * p->quads, p->quads);
     out = mk_mat2(&mat, p->words, out, p->out_w >> 1);
-    if (p->out_w & 1) mk_mat1(&mat, from, out);
+    if (p->out_w & 1) {
+        mk_widen1(p->words + 2, from, p->quads);
+        mk_mat1(&mat, p->words + 2, 0, out);
+    }
 }
 
 MK_KERNEL static void mk_separable_conv2d_s8_dsp(const struct mk_separable_conv2d_s8_dsp *p, const int8_t *const *in, int8_t *out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from minikin.ops.requant import (
     weights_of,
 )
 from minikin.ops.stored import dense_kernels
-from minikin.ops.work import dense_work
+from minikin.ops.work import Work, dense_work
 
 CHUNK_ELEMS = 1 << 20  # products held at a time
 
@@ -168,19 +169,55 @@ def _is_plain(view: View) -> bool:
     return view.rounding == "micro" and is_symmetric(view)
 
 
+def dense_dsp_kernels() -> tuple[Kernel, ...]:
+    """Rows of inputs are widened where there is memory for it, else taken as they are."""
+    takes = {"takes": takes_dsp, "takes_fitted": takes_dsp_fitted}
+    wide = {**takes, "pack": pack_wide, "scratch": wide_bytes, "work": wide_work}
+    narrow = {**takes, "pack": pack_narrow, "scratch": filled_bytes, "work": narrow_work}
+    kernels = partial(mat_kernels, "mk_dense_s8_dsp", "mk_mat1_exact.h")
+    return (
+        *kernels(fasts=(True,), **wide),
+        *kernels(fasts=(False,), **narrow),
+        *kernels(fasts=(False,), roomy=True, **wide),
+    )
+
+
+def wide_bytes(view: View, rows: int) -> int:
+    """A row of inputs in halfwords, an even number of quads."""
+    return 16 * -(-weights_of(view).shape[1] // 8)
+
+
 def filled_bytes(view: View, rows: int) -> int:
     """A row of inputs filled up to whole quads, where it is none already."""
     features = weights_of(view).shape[1]
     return features + -features % 4 if features % 4 else 0
 
 
-def pack_dsp(view: View, fields: dict[str, Field]) -> dict[str, Field]:
-    return {
-        "batch": fields["batch"],
-        "in_ch": fields["in_ch"],
-        **pack_stream(view, np.asarray(weights_of(view).data)),
-        "filled": Scratch() if filled_bytes(view, 1) else None,
-    }
+def pack_wide(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    return _pack_dsp(view, fields) | {"narrow": 0, "words": Scratch("int32_t", wide_bytes(view, 1) - 8 * _quads(view))}
+
+
+def pack_narrow(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    return _pack_dsp(view, fields) | {"narrow": 1, "filled": Scratch() if filled_bytes(view, 1) else None}
+
+
+def _quads(view: View) -> int:
+    return -(-weights_of(view).shape[1] // 4)
+
+
+def _pack_dsp(view: View, fields: dict[str, Field]) -> dict[str, Field]:
+    own: dict[str, Field] = {"batch": fields["batch"], "in_ch": fields["in_ch"], "words": None, "filled": None}
+    return own | pack_stream(view, np.asarray(weights_of(view).data))
+
+
+def wide_work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
+    """What is left over of a row is widened apart, and nothing filled up."""
+    return counts | {"fill": 0.0, "tail": counts["batch"] * (weights_of(view).shape[1] % 4)}
+
+
+def narrow_work(view: View, rows_a_call: int, made: int, counts: Work) -> Work:
+    """Nothing is gathered; each group widens its inputs."""
+    return counts | {"gather": 0.0, "narrow_mac": counts["block_mac"] + counts["rest_block_mac"]}
 
 
 def dense_case(name: str, attrs: DenseAttrs, *shapes: Any) -> Case:
@@ -207,14 +244,7 @@ register(
         kernels=(
             DENSE_MVE,
             *DENSE_X4,
-            *mat_kernels(
-                "mk_dense_s8_dsp",
-                "mk_mat1_exact.h",
-                takes=takes_dsp,
-                takes_fitted=takes_dsp_fitted,
-                pack=pack_dsp,
-                scratch=filled_bytes,
-            ),
+            *dense_dsp_kernels(),
             *dense_kernels(),
             Kernel(name="mk_dense_s8", when=is_dtype("int8"), pack=pack_bias),
             Kernel(name="mk_dense_f32_w8", when=is_hybrid, scratch=lambda view, rows: weights_of(view).shape[1]),

@@ -54,9 +54,10 @@ class Kernel:
     the output rows are contiguous. `rows(view)` is how many it likes to compute in one call (narrow images want several, so
     that blocks of pixels stay full), `whole_rows(view)` the same where tensors are kept whole, for speed or flash. `uses` are
     headers that it shares with other kernels, `inner` the fields that are structs of other kernels; one that is `fast` takes
-    flash or scratch memory for speed. `storage` is the form in which it reads its weights (docs/storage.md), `code_bytes`
-    about what it takes beside a dense kernel, `instructions` about how many it takes for a node (None: those of dense weights
-    on its instruction set), `work` its counts of loops (view, rows a call, rows made, counts of OpDef.work), where
+    flash or scratch memory for speed, one that is `roomy` scratch memory alone (see OpDef.roomy). `storage` is the form in
+    which it reads its weights (docs/storage.md), `code_bytes` about what it takes beside a dense kernel, `instructions` about
+    how many it takes for a node (None: those of dense weights on its instruction set), `work` its counts of loops (view, rows
+    a call, rows made, counts of OpDef.work), where
     OpDef.work's alone do not fit. A frame kernel
     (OpDef.rows gives None) computes a whole tensor:
 
@@ -79,6 +80,7 @@ class Kernel:
     uses: tuple[str, ...] = ()
     inner: Mapping[str, str] = field(default_factory=dict, hash=False)
     fast: bool = False
+    roomy: bool = False
     storage: str = "dense"
     code_bytes: int = 0
     instructions: Callable[[View], float] | None = None
@@ -217,8 +219,13 @@ class OpDef:
         others = [k for k in dense if k not in chosen and self._takes(k, view, isa, fast)]
         return [*chosen, *others]
 
+    def roomy(self, kernel: Kernel, view: View) -> Kernel | None:
+        """The form of a kernel that takes more scratch memory and fewer instructions, or None."""
+        own = (other for other in self.kernels if other.roomy and other.name == kernel.name and other.when(view))
+        return None if kernel.roomy or kernel.fast else next(own, None)
+
     def _takes(self, kernel: Kernel, view: View, isa: str, fast: bool) -> bool:
-        return kernel.isa in ISAS[isa] and fast >= kernel.fast and kernel.when(view)
+        return kernel.isa in ISAS[isa] and fast >= kernel.fast and not kernel.roomy and kernel.when(view)
 
     def kernel(self, view: View, isa: str = "c", *, fast: bool = False) -> Kernel:
         """The first kernel for this instruction set that takes the node with its weights stored densely."""

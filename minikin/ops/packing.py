@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,7 @@ def mat_kernels(
     takes: Callable[[View], bool],
     takes_fitted: Callable[[View], bool],
     more: tuple[str, ...] = (),
+    fasts: Sequence[bool] = (True, False),
     **fields: Any,
 ) -> tuple[Kernel, ...]:
     """A kernel that multiplies by mk_mat_s8.h, fast and small, each without and with the header of the exact form.
@@ -161,7 +162,7 @@ def mat_kernels(
             when=takes if header else takes_fitted,
             **fields,
         )
-        for fast in (True, False)
+        for fast in fasts
         for header in ("", exact)
     )
 

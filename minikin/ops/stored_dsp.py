@@ -187,7 +187,8 @@ def form_work(form: str, fast: bool) -> Callable[[View, int, int, Work], Work]:
 
 GATHERED = (
     *("inner", "inner_span", "inner_quad", "inner_rest", "inner_tail", "pair", "single", "direct_quad"),
-    *("border", "border_span", "border_quad", "border_rest", "border_tail", "single_span", "single_gather", "missing"),
+    *("border", "border_span", "border_quad", "border_rest", "border_tail", "missing"),
+    *("direct_single", "single_span", "single_quad", "single_tail"),
 )
 """Counts of the dense kernel that come again with each chunk of channels."""
 

@@ -160,7 +160,8 @@ def conv_work(view: View, rows: int, made: int) -> Work:
         "missing": missing,
         "missing_input": missing * depth,
         "single_span": singles * spans * (not direct),
-        "single_gather": singles * inputs * (not direct),
+        "single_quad": singles * spans * (span // 4),
+        "single_tail": singles * (inputs - spans * (span // 4) * 4),
         "border_single": border_singles * spans,
     }
     for name, count in (("inner", 0 if direct else inner), ("border", border_pairs)):

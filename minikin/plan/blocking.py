@@ -1,4 +1,4 @@
-"""How many rows a call makes, by what they cost: instructions against RAM."""
+"""How many rows a call makes and which kernels take scratch memory for speed, by what they cost: instructions against RAM."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def instructions(layers: Sequence[Layer], aim: Aim) -> float:
 
 
 def widen_calls(layers: Sequence[Layer], aim: Aim, peak: Peak) -> list[Layer]:
-    """Calls of several rows, where the network is allowed fewer instructions than calls of one take.
+    """Calls of several rows and roomy kernels, where the network is allowed fewer instructions than it takes without.
 
     Of the changes that save most instructions that first which saves most for a byte, until it is enough.
     """
@@ -51,6 +51,9 @@ def widen_calls(layers: Sequence[Layer], aim: Aim, peak: Peak) -> list[Layer]:
 
 def _wider(layers: Sequence[Layer], aim: Aim) -> Iterator[Change]:
     for index, layer in enumerate(layers):
+        roomy = get_op(layer.view.node.op).roomy(layer.kernel, layer.view)
+        if roomy:
+            yield from _quicker(index, layer, replace(layer, kernel=roomy), aim)
         for rows in {2, layer.kernel.whole_rows(layer.view)} if layer.by_rows else ():
             if layer.rows < rows <= min(layer.kernel.whole_rows(layer.view), layer.view.y.frame.rows):
                 yield from _quicker(index, layer, replace(layer, rows=rows), aim)
@@ -65,6 +68,13 @@ def spend_spare_ram(layers: Sequence[Layer], isa: str, aim: Aim, peak: Peak) -> 
             layers = made
             settled.add(change.index)
     return layers
+
+
+def take_roomy_kernels(layers: Sequence[Layer], peak: Peak) -> list[Layer]:
+    """Roomy kernels in all layers that have one, where the network needs no more RAM: one form of code is enough then."""
+    forms = [get_op(layer.view.node.op).roomy(layer.kernel, layer.view) for layer in layers]
+    made = [replace(layer, kernel=form or layer.kernel) for layer, form in zip(layers, forms, strict=True)]
+    return made if any(forms) and peak(made) <= peak(layers) else list(layers)
 
 
 def _others(layers: Sequence[Layer], isa: str, aim: Aim) -> Iterator[Change]:

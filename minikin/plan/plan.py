@@ -9,7 +9,7 @@ from itertools import accumulate, groupby
 
 from minikin.errors import DoesNotFit, UnsupportedError
 from minikin.graph import Graph
-from minikin.plan.blocking import spend_spare_ram, widen_calls
+from minikin.plan.blocking import spend_spare_ram, take_roomy_kernels, widen_calls
 from minikin.plan.costs import Costs
 from minikin.plan.homes import Homes, items_to_place, scratch_name
 from minikin.plan.kernels import ANY, Aim
@@ -151,6 +151,9 @@ def make_plan(
             wider = widen_calls(layers, aim, peak)
             layers, whole = wider, whole if wider == layers else search(wider)
         plan = lay_out(layers, whole)
+        roomy = take_roomy_kernels(layers, peak)
+        if roomy != layers:
+            plan = min(lay_out(roomy, whole), plan, key=lambda plan: plan.arena_bytes)
     return replace(plan, costs=aim.costs)
 
 

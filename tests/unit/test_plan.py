@@ -225,3 +225,24 @@ def test_calls_make_several_rows_where_one_takes_too_many_instructions() -> None
     assert sorted(rows(least - 1))[-2:] == [1, 2]  # one layer, and no more rows than it takes
     assert sorted(rows(least - 1500))[-2:] == [2, 2]
     assert sorted(rows(0))[-4:] == [8] * 4
+
+
+def test_kernels_take_scratch_memory_where_the_network_needs_no_more() -> None:
+    """Dense layers behind a convolution; a network of dense layers takes it where it is too slow otherwise, layer by layer."""
+    net = Net("behind", (1, 16, 16, 8), 0)
+    net.conv(16, (3, 3), 2)
+    net.global_pool()
+    net.dense(10)
+    behind = make_plan(int8(net.graph(), samples=1), "dsp")
+    assert behind.steps[-1].layer.kernel.roomy
+    assert behind.steps[-1].live_bytes < behind.arena_bytes
+
+    graph = int8(ARCHITECTURES["ad"](), samples=1)
+    plain = make_plan(graph, "dsp")
+    assert not any(step.layer.kernel.roomy for step in plain.steps)
+    key = plain.steps[0].layer.kernel.key
+    aim = Aim(slack=1.0, reference=1.0, costs=Costs("", {key: {"block_mac": 13.0, "narrow_mac": 3.0}}))
+    least = instructions([step.layer for step in plain.steps], aim)
+    within = make_plan(graph, "dsp", aim=Aim(slack=1.0, reference=least - 3 * 128 * 32, costs=aim.costs))
+    assert within.arena_bytes == plain.arena_bytes
+    assert 1 < sum(step.layer.kernel.roomy for step in within.steps) < len(within.steps)
