@@ -1,5 +1,5 @@
-/* The dense of mk_dense_s8.h on DSP instructions: one row of inputs at a time is multiplied by mk_mat_s8.h, widened first or as it
- * is.
+/* The dense of mk_dense_s8.h on DSP instructions: one row of inputs at a time is multiplied by mk_mat_s8.h, widened first or
+ * as it is.
  */
 struct mk_dense_s8_dsp {
     int32_t batch, in_ch, narrow; /* whether inputs stay bytes */

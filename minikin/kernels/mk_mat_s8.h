@@ -98,8 +98,8 @@ enum { MK_MAT_EXTRA = 9 };
     "add r6, r6, r8\n add r7, r7, r6\n strd r6, r7, [sp, #24]\n str r4, [sp, #36]\n str r6, [sp, #44]\n" \
     "add r5, r5, r0\n str r0, [sp, #4]\n str r5, [sp, #12]\n b.w 1b\n 3: " MK_MAT_LEAVE
 
-/* Frame: 0 where the loop is entered, 4 inputs, 8 end of the stream, 12 end of the inputs, 16 scale, 20 offset, 24 out, 28 form.
- * BEGIN moves r1 to the first load of inputs. */
+/* Frame: 0 where the loop is entered, 4 inputs, 8 end of the stream, 12 end of the inputs, 16 scale, 20 offset, 24 out,
+ * 28 form. BEGIN moves r1 to the first load of inputs. */
 #define MK_MAT1_BODY(QUAD_SHIFT, BEGIN, QUAD_BYTES, LOOP)                                                       \
     "push {r4-r11, lr}\n sub sp, sp, #32\n ldmia.w r0, {r4-r8}\n add.w r9, r1, r6, lsl #" QUAD_SHIFT "\n"       \
     "strd r7, r8, [sp, #16]\n" BEGIN "strd r1, r5, [sp, #4]\n str r9, [sp, #12]\n strd r2, r3, [sp, #24]\n"     \
