@@ -349,7 +349,7 @@ def fit(points: list[Point]) -> dict[str, dict[str, float]]:
         shares = (a * costs / (b + SMALL)[:, None]).max(axis=0)
         own_costs = {n: float(f"{c:.4g}") for n, c, s in zip(names, costs, shares, strict=True) if s > LEAST_SHARE}
         errors, apart = np.abs(a @ costs - b) / (b + SMALL), held_out(a, b)
-        enough = len(own) >= 2 * len(own_costs) and np.median(apart) < UNSURE / 2
+        enough = len(own) >= 2 * len(own_costs) and np.median(apart) < UNSURE
         known = key not in packed or enough or np.quantile(apart, 0.9) < UNSURE
         print(
             f"  {key:60} {len(own):4} layers, {len(own_costs):2} costs, error {np.median(errors):.2%}, "
