@@ -16,8 +16,10 @@ import json
 import sys
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -47,7 +49,7 @@ from minikin.ops.stored import GROUPED, STORAGES  # noqa: E402
 from minikin.ops.work import Work  # noqa: E402
 from minikin.passes.shrink import shrink  # noqa: E402
 from minikin.plan import Plan, Step, make_plan  # noqa: E402
-from minikin.plan.costs import ALIKE, BUILDS, fitted_core  # noqa: E402
+from minikin.plan.costs import BUILDS, fitted_core  # noqa: E402
 from minikin.plan.joining import joinable, joined  # noqa: E402
 from minikin.plan.kernels import Aim  # noqa: E402
 from minikin.plan.prediction import NETWORK, network_work, step_work  # noqa: E402
@@ -65,16 +67,16 @@ KERNELS = ((3, 3), (3, 3), (3, 3), (5, 5), (3, 1), (1, 3), (7, 3), (2, 2))
 ROUNDS = 5
 LEAST_SHARE = 1e-3
 """Of some layer's instructions: costs that are less of all of them are left out."""
+SEPARABLE = 8
+"""Networks of depthwise and pointwise layers."""
 STORED = 8
 """Networks of each form of weights."""
 JOINED = 48
 """Networks of layers that one kernel joins."""
-SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65)
-"""That are tried of the instructions of layers that are alike."""
-FEWEST = 5
-"""Layers that are alike, and others, for which that is tried."""
 BOTH = {"call", "constant"}
 """Counts of a kernel of dense weights that one of packed weights takes more for."""
+UNSURE = 0.1
+"""Error of layers held out from which on a kernel of packed weights goes without costs: its own estimate is no worse."""
 SMALL = 2000
 """Instructions of a layer whose errors count half as much as those of a large one."""
 
@@ -132,6 +134,23 @@ def add_layer(net: Net, rng: np.random.Generator, pick: Any) -> None:
         net.add(pick("avg_pool2d", "max_pool2d"), PoolAttrs(kernel=(2, 2), stride=(2, 2), padding=padding))
     else:
         net.add(pick("logistic", "tanh"), UnaryAttrs())
+
+
+def separable_network(seed: int) -> Graph:
+    """Depthwise 3x3 and pointwise convolutions, as most networks have them; in half of them all blocks are alike."""
+    rng = np.random.default_rng(seed)
+    channels, even = 8 * int(rng.integers(1, 9)), seed % 2 == 0
+    net = Net(f"separable{seed}", (1, *map(int, rng.integers(12, 40, 2)), int(rng.choice([1, 3]))), seed)
+    net.conv(channels, ((3, 3), (10, 4))[seed // 2 % 2], 2)
+    for _ in range(rng.integers(3, 6)):
+        stride = 1 if even else int(rng.integers(1, 3))
+        net.depthwise((3, 3), stride)
+        channels = channels if even else min(stride * channels, 96)
+        net.conv(channels, (1, 1))
+    net.global_pool()
+    net.dense(int(rng.integers(2, 13)))
+    net.softmax()
+    return int8(net.graph(), samples=2)
 
 
 def few(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -236,7 +255,7 @@ class Varied(Aim):
 
 @dataclass(frozen=True)
 class Job:
-    """A network as one goal compiles it."""
+    """A network, shrunk, as one goal compiles it."""
 
     graph: Graph
     isa: str
@@ -245,8 +264,13 @@ class Job:
 
     def plan(self) -> Plan:
         """Of kernels that are chosen without fitted costs, so that it does not depend on a fit."""
-        small = with_c_names(shrink(self.graph).graph)
-        return make_plan(small, self.isa, stream=self.goal == "balanced", aim=self.aim)
+        return make_plan(self.graph, self.isa, stream=self.goal == "balanced", aim=self.aim)
+
+
+@cache
+def small(make: Callable[..., Graph], *args: Any) -> Graph:
+    """A network for all goals and boards."""
+    return with_c_names(shrink(make(*args)).graph)
 
 
 def make_jobs(networks: int, isa: str, goal: str) -> list[Job]:
@@ -258,20 +282,22 @@ def make_jobs(networks: int, isa: str, goal: str) -> list[Job]:
         kind = seed // 3 % 4 if goal == "balanced" else 0
         return Varied(storage="dense", seed=seed) if kind == 1 else Aim(least_ram=True) if kind == 2 else plain
 
-    random = [Job(random_network(seed), isa, goal, aim(seed)) for seed in range(networks)]
+    random = [Job(small(random_network, seed), isa, goal, aim(seed)) for seed in range(networks)]
+    separable = [Job(small(separable_network, seed), isa, goal, aim(seed)) for seed in range(SEPARABLE)]
     cases = [Job(graph, isa, goal, plain) for graph in case_networks()]
     stored = [
-        Job(stored_network(form, seed), isa, goal, Aim(fast=fast, storage=form))
+        Job(small(stored_network, form, seed), isa, goal, Aim(fast=fast, storage=form))
         for form in STORAGES[1:]
         for seed in range(STORED)
     ]
     pairs = [joined_network(seed, isa) for seed in range(JOINED)] if fast and "dsp" in ISAS[isa] else []
     grouped = [
-        Job(grouped_network(form, seed), isa, goal, Aim(fast=fast, storage=form))
+        Job(small(grouped_network, form, seed), isa, goal, Aim(fast=fast, storage=form))
         for form in ("dense", *GROUPED, "float16")
         for seed in range(STORED // 2)
     ]
-    return random + cases + stored + grouped + [Job(graph, isa, goal, plain) for graph in pairs]
+    joint = [Job(graph, isa, goal, plain) for graph in pairs]
+    return random + separable + cases + stored + grouped + joint
 
 
 class Counts:
@@ -326,8 +352,9 @@ def fitted_work(plan: Plan, step: Step) -> Work:
     return {name: value for name, value in step_work(plan, step).items() if not name.startswith("plain")}
 
 
+@cache
 def case_networks() -> list[Graph]:
-    """The ops' cases, all of an op side by side, so that no kernel is left out."""
+    """Shrunk: the ops' cases, all of an op side by side, so that no kernel is left out."""
     floats, integers = defaultdict(list), defaultdict(list)
     for op in OPS.values():
         for case in op.cases if op.kernels else ():
@@ -337,47 +364,44 @@ def case_networks() -> list[Graph]:
         if op.kernels:
             integers[op.name].append(int8_case(op, case, dtype))
     return [
-        union(f"{op}_{kind}", own)
+        with_c_names(shrink(union(f"{op}_{kind}", own)).graph)
         for kind, cases in (("float", floats), ("int", integers))
         for op, own in cases.items()
     ]
 
 
 def fit(points: list[Point]) -> dict[str, dict[str, float]]:
-    """kernel -> count -> cost. One of packed weights takes what the dense one takes that it calls, and more."""
+    """kernel -> count -> cost.
+
+    A kernel of packed weights takes what the dense one takes that it calls, and more; without costs are those that do not
+    predict layers that were held out.
+    """
     rows: dict[str, list[tuple[Work, int]]] = defaultdict(list)
     for key, _, work, count in points:
         rows[key].append((work, count))
+    packed = {kernel.key for op in OPS.values() for kernel in op.kernels if kernel.instructions}
     dense = {key: base for key, base, _, _ in points if base in rows}
     fitted: dict[str, dict[str, float]] = {}
     for key, own in sorted(rows.items(), key=lambda row: (row[0] in dense, row[0])):
-        base = {n: cost for n, cost in fitted.get(dense.get(key, ""), {}).items() if n != ALIKE}
-        kept = {name for work, _ in own for name, value in work.items() if value} - {ALIKE} - (base.keys() - BOTH)
-        names = sorted(kept)
-        counts = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
+        base = fitted.get(dense.get(key, ""), {})
+        names = sorted({name for work, _ in own for name, value in work.items() if value} - (base.keys() - BOTH))
+        a = np.array([[work.get(name, 0.0) for name in names] for work, _ in own])
         b = np.array([count for _, count in own], float)
         more = b - [sum(cost * work.get(name, 0.0) for name, cost in base.items()) for work, _ in own]
-        weight, is_alike = 1 / (b + SMALL), np.array([bool(work.get(ALIKE)) for work, _ in own])
-        can_share = not base and min(is_alike.sum(), (~is_alike).sum()) >= FEWEST
-        fits = []
-        for share in SHARES if can_share else SHARES[:1]:
-            a = counts * np.where(is_alike, share, 1.0)[:, None]
-            costs = robust_fit(a, more, weight)
-            fits.append((np.mean(np.abs(a @ costs - more) * weight), share, a, costs))
-        _, share, a, costs = min(fits, key=lambda found: found[0])
+        weight = 1 / (b + SMALL)
+        costs = robust_fit(a, more, weight)
         shares = (a * costs * weight[:, None]).max(axis=0)
-        fitted[key] = base | {
-            n: float(f"{c + base.get(n, 0.0):.4g}")
-            for n, c, s in zip(names, costs, shares, strict=True)
-            if s > LEAST_SHARE
-        }
-        if share != 1:
-            fitted[key][ALIKE] = share
+        kept = {n: c for n, c, share in zip(names, costs, shares, strict=True) if share > LEAST_SHARE}
         errors, apart = np.abs(a @ costs - more) * weight, held_out(a, more, weight)
+        enough = len(own) >= 2 * len(kept) and np.median(apart) < UNSURE
+        known = key not in packed or enough or np.quantile(apart, 0.9) < UNSURE
         print(
-            f"  {key:60} {len(own):4} layers, {len(fitted[key]):2} costs, error {np.median(errors):.2%}, "
+            f"  {key:60} {len(own):4} layers, {len(kept):2} costs, error {np.median(errors):.2%}, "
             f"at most {errors.max():.1%}, held out {np.median(apart):.2%}, {np.quantile(apart, 0.9):.1%} for nine of ten"
+            + ("" if known else ": left out")
         )
+        if known:
+            fitted[key] = base | {n: float(f"{c + base.get(n, 0.0):.4g}") for n, c in kept.items()}
     return fitted
 
 

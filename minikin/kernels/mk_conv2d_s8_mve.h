@@ -18,8 +18,9 @@ struct mk_conv2d_s8_mve {
 /* The columns of padding of all kernel rows, which stay as they are from row to row. */
 static void mk_conv2d_s8_mve_padding(const struct mk_conv2d_s8_mve *p, int before, int inside) {
     const int step = p->kernel_h * p->in_ch, behind = p->columns - before - inside;
-    mk_mve_fill_runs(p->buffer, 0, before * step, 1, p->zero);
-    mk_mve_fill_runs(p->buffer + (before + inside) * step, 0, behind * step, 1, p->zero);
+    int8_t *const buffer = p->buffer; /* a null pointer in the code of a network that copies none */
+    mk_mve_fill_runs(buffer, 0, before * step, 1, p->zero);
+    mk_mve_fill_runs(buffer + (before + inside) * step, 0, behind * step, 1, p->zero);
 }
 
 /* The columns of the frame in one kernel row; a null row is padding. */
@@ -37,7 +38,7 @@ MK_KERNEL static void mk_conv2d_s8_mve(const struct mk_conv2d_s8_mve *p, const i
     struct mk_mat_mve mat = {p->stream, p->vectors, p->out_ch, p->offset, p->stride_w * p->in_ch};
     int8_t *to = out;
     const int before = mk_min(p->pad_left, p->columns), inside = mk_min(p->in_w, p->columns - before);
-    int8_t *const columns = p->copied < 0 ? p->buffer + before * p->kernel_h * p->in_ch : NULL;
+    int8_t *const buffer = p->buffer, *const columns = p->copied < 0 ? buffer + before * p->kernel_h * p->in_ch : NULL;
     if (columns) mat.step *= p->kernel_h, mk_conv2d_s8_mve_padding(p, before, inside);
     for (int left = rows, pixels; left > 0; to += pixels * p->out_ch) {
         const int8_t *row = *in;

@@ -18,9 +18,9 @@ BALANCED = 1.13
 
 def make_aim(graph: Graph, core: Core, *, toolchain: str, optimize: str, storage: str | None = None) -> Aim:
     """speed: the fewest instructions. ram: the least RAM, and of that the fewest instructions. flash: the fewest bytes of
-    weights, whatever they take. balanced: the least RAM, then the fewest bytes of weights, within BALANCED times the predicted
-    instructions of a build for speed (a streamed input keeps to one row a call). `storage` is a form of weights for all
-    layers. Raises UnsupportedError.
+    weights, whatever they take. balanced: the least RAM, then fewer bytes of weights where they take few instructions more,
+    within BALANCED times the predicted instructions of a build for speed (a streamed input keeps to one row a call).
+    `storage` is a form of weights for all layers. Raises UnsupportedError.
     """
     costs = costs_of(core, toolchain, optimize)
     if optimize == "speed":

@@ -21,11 +21,6 @@ BUILDS = {"speed": "speed", "balanced": "balanced", "ram": "balanced", "flash": 
 """Which fit serves a goal: ram has the code of balanced."""
 
 
-ALIKE = "alike"
-"""Whether a network's layers of a kernel have the same shapes, which are constants for the compiler then; in place of a cost
-the share of the instructions that is left."""
-
-
 @dataclass(frozen=True)
 class Costs:
     """Instructions of each count of each kernel, by `Kernel.key`, for one core, compiler and goal."""
@@ -36,10 +31,7 @@ class Costs:
     def instructions(self, key: str, work: Work) -> float | None:
         """The sum of count x cost; None for a kernel that was not fitted."""
         own = self.kernels.get(key)
-        if own is None:
-            return None
-        total = sum(cost * work.get(count, 0.0) for count, cost in own.items() if count != ALIKE)
-        return total * own.get(ALIKE, 1.0) if work.get(ALIKE) else total
+        return None if own is None else sum(cost * work.get(count, 0.0) for count, cost in own.items())
 
     def layer(self, kernel: Kernel, view: View, rows: int) -> float | None:
         """All calls of a kernel for a node, `rows` output rows each, as if its tensors lay in one piece."""

@@ -11,7 +11,7 @@ from minikin.ops.opdef import Kernel, get_op
 from minikin.plan.costs import Costs
 
 SLACK = 1.05
-"""By how much smaller weights may slow down a network of which no predictions are known."""
+"""By how much smaller weights may slow down a network that is not built for flash."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Aim:
     """What kernels are chosen for.
 
     From the fewest instructions on, weights are stored in fewer bytes while all layers together take at most `slack` times the
-    instructions of `reference` (None: the fewest of such a build). With `least_ram` kernels take as little scratch memory as
-    there is instead. `fast` kernels spend flash and scratch memory for speed. `storage` is a form of weights, which
-    every layer that can takes. `costs` are those fitted for the build, if any.
+    instructions of `reference`, and SLACK times the fewest (None: `slack` times the fewest alone). With `least_ram` kernels
+    take as little scratch memory as there is instead. `fast` kernels spend flash and scratch memory for speed. `storage` is a
+    form of weights, which every layer that can takes. `costs` are those fitted for the build, if any.
     """
 
     fast: bool = False
@@ -104,7 +104,8 @@ def _best(costs: Choices, aim: Aim) -> dict[str, Kernel]:
     """From the fewest instructions on, the exchange that saves most bytes for an instruction, and so on."""
     best = {name: min(own, key=lambda k: own[k].instructions) for name, own in costs.items()}
     fewest = sum(costs[name][kernel].instructions for name, kernel in best.items())
-    left = aim.slack * (fewest if aim.reference is None else aim.reference) - fewest
+    allowed = aim.slack * fewest if aim.reference is None else min(aim.slack * aim.reference, SLACK * fewest)
+    left = allowed - fewest
     while True:
         exchanges = []
         for name, kernel in best.items():

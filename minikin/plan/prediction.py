@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minikin.ops.work import Work
-from minikin.plan.costs import ALIKE, Costs, layer_work
+from minikin.plan.costs import Costs, layer_work
 from minikin.plan.plan import Plan, Step
 
 NETWORK = "network"
@@ -39,18 +39,10 @@ def step_work(plan: Plan, step: Step) -> Work:
     calls = len(step.times)
     return work | {
         "constant": 1.0,
-        ALIKE: float(
-            len({_shapes(other) for other in plan.steps if other.layer.kernel.key == step.layer.kernel.key}) == 1
-        ),
         "scattered_call": calls * scattered,
         "scattered_pointer": work.get("pointer", calls) * scattered,
         "scattered_output": calls * written,
     }
-
-
-def _shapes(step: Step) -> tuple:
-    view = step.layer.view
-    return view.attrs, step.layer.rows, *(t and t.shape for t in (*view.inputs, *view.outputs))
 
 
 def network_work(plan: Plan) -> Work:

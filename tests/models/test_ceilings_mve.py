@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from networks import ARCHITECTURES, int8
+from networks import ARCHITECTURES, Net, int8
 from test_ceilings import FILES, instructions
 
 import minikin as mk
@@ -32,3 +32,11 @@ def test_real_networks(name: str, shared: Path, toolchain: str) -> None:
     graph = mk.load(shared / "models" / "mlperf_tiny" / f"{FILES[name]}.tflite")
     build = compile(graph, BOARD, optimize="speed", toolchain=toolchain)
     assert instructions(build, REAL[name]) <= TFLM_CMSIS_NN[name] / 2
+
+
+def test_pointwise_alone_copies_nothing(toolchain: str) -> None:
+    """Its code has a null pointer for the copies' memory, which compilers warn of in arithmetic."""
+    net = Net("pointwise", (1, 6, 8, 16), 0)
+    net.conv(16, (1, 1))
+    net.conv(32, (1, 1))
+    assert compile(int8(net.graph()), BOARD, toolchain=toolchain).verify(2).equal

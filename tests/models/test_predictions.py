@@ -17,6 +17,7 @@ import minikin as mk
 from minikin.boards import OPTIMIZE_FLAGS, get_board
 from minikin.errors import UnsupportedError
 from minikin.graph import Graph
+from minikin.ops.elementwise import BinaryAttrs
 from minikin.plan.costs import Costs, costs_of
 from minikin.vboard.build import compile
 from minikin.vboard.prediction import compare
@@ -30,7 +31,10 @@ OTHERS = [
     *product(("corstone-300", "esp32-c3", "pico"), GOALS),
     *product((BOARD,), ("ram", "flash")),
 ]
-"""Builds that are tried with one network."""
+"""Builds that are tried with two networks."""
+NO_SIMD = {"esp32-c3": 0.08, "pico": 0.06}
+"""Of networks with depthwise layers: compilers unroll their C loops where the shapes of all layers are alike, which takes up
+to a third of a layer and is not counted."""
 
 
 def dense() -> Graph:
@@ -44,11 +48,26 @@ MADE = {f"{name}_int8": lambda make=make: int8(make()) for name, make in (*ARCHI
 MADE["kws_float"] = kws
 
 
-def assert_predicted(graph: Graph, optimize: str, board: str = BOARD, toolchain: str = "zig") -> None:
-    """Portable depthwise kernels, which `ram` takes, are predicted to 30%: a network of them to 8%."""
+def residual() -> Graph:
+    """Convolutions without depthwise ones, a sum, a pool."""
+    net = Net("residual", (1, 14, 14, 3), 3)
+    before = net.conv(16, (3, 3))
+    net.conv(16, (3, 3))
+    net.conv(16, (3, 3), 1, "none")
+    net.add("add", BinaryAttrs("relu"), before)
+    net.conv(24, (3, 3), 2)
+    net.conv(32, (1, 1))
+    net.global_pool()
+    net.dense(10)
+    return net.graph()
+
+
+def assert_predicted(
+    graph: Graph, optimize: str, board: str = BOARD, toolchain: str = "zig", limit: float = ERROR
+) -> None:
     result = compare(compile(graph, board, optimize=optimize, toolchain=toolchain))
     assert result.error is not None, [layer for layer in result.layers if layer.predicted is None]
-    assert abs(result.error) <= (0.08 if optimize == "ram" else ERROR), str(result.to_json())
+    assert abs(result.error) <= limit, str(result.to_json())
 
 
 @pytest.mark.parametrize("optimize", GOALS)
@@ -71,7 +90,8 @@ def test_other_builds(board: str, optimize: str, toolchain: str) -> None:
     for tool in (core.gcc if toolchain == "gcc" else "", get_board(board).machine and "qemu-system-arm"):
         if tool and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    assert_predicted(MADE["kws_int8"](), optimize, board, toolchain)
+    assert_predicted(MADE["kws_int8"](), optimize, board, toolchain, NO_SIMD.get(board, ERROR))
+    assert_predicted(int8(residual()), optimize, board, toolchain)
 
 
 @pytest.mark.parametrize("optimize", OPTIMIZE_FLAGS)
@@ -87,9 +107,9 @@ def test_what_was_not_fitted_is_said() -> None:
     costs = Costs("", {"mk_one": {"call": 10.0, "row": 2.5}})
     assert costs.instructions("mk_one", {"call": 2.0, "row": 4.0, "pixel": 100.0}) == 30.0
     assert costs.instructions("mk_other", {"call": 1.0}) is None
-    build = compile(int8(dense()), "esp32-c3")
-    if costs_of(build.board.core, "zig", "balanced") is None:
-        with pytest.raises(UnsupportedError, match="no costs are fitted for esp32-c3 with zig, --optimize balanced"):
+    build = compile(int8(dense()), "esp32-c3", optimize="flash")
+    if costs_of(build.board.core, "zig", "flash") is None:
+        with pytest.raises(UnsupportedError, match="no costs are fitted for esp32-c3 with zig, --optimize flash"):
             compare(build)
 
 
