@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.graph import Tensor, View
+from minikin.graph import Node, Tensor, View
 from minikin.ops.channels import Bounds, Channels, Kept, Mixing, free
 from minikin.ops.conv_dsp import (
     conv_rows,
@@ -293,6 +293,23 @@ def emit(view: View) -> dict[str, Field]:
     return fields | {"weight": w.data, "bias": bias.data if bias is not None else None}
 
 
+def as_conv(view: View) -> tuple[Node, tuple[Tensor, ...]] | None:
+    """A depthwise layer of one input channel and several outputs: an ordinary convolution."""
+    w = weights_of(view)
+    if is_hybrid(view) or view.x.shape[3] != 1 or view.y.shape[3] == 1 or w.data is None:
+        return None
+    data = np.ascontiguousarray(w.data.transpose(3, 1, 2, 0))
+    turned = w.replace(
+        name=f"{view.node.name}_{w.name}",
+        shape=data.shape,
+        data=data,
+        quant=w.quant and replace(w.quant, axis=None if w.quant.axis is None else 0),
+    )
+    attrs = Conv2dAttrs(**vars(view.attrs))
+    inputs = (view.node.inputs[0], turned.name, *view.node.inputs[2:])
+    return view.node.replace(op=conv2d.name, attrs=attrs, inputs=inputs), (turned,)
+
+
 def frame_fields(view: View) -> dict[str, Field]:
     """What a kernel of whole frames knows besides the fields of a row."""
     batch, in_h, _, _ = view.x.shape
@@ -424,6 +441,7 @@ depthwise_conv2d = OpDef(
     cut=cut_depthwise,
     interval=interval_meaning(convolve_depthwise),
     pad=pad,
+    recast=as_conv,
     kernels=(
         *DEPTHWISE_MVE,
         *DEPTHWISE_X4,

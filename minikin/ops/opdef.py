@@ -148,6 +148,7 @@ class OpDef:
     bias        index of the bias input, quantized to int32 at scale(x) * scale(w), or None
     biases      their indices where the op is several layers
     out_quant   quantization of the int8 output: "calibrate" from data, "same" as the first input, or a fixed Quant
+    recast      the node of another op that gives the same bytes and has faster kernels, with its new constants, or None
     kernels     the last is portable C99 and takes every node of its dtype
 
     What follows serves lossless reduction; an op that leaves it out is left alone.
@@ -181,6 +182,7 @@ class OpDef:
     bias: int | None = None
     biases: tuple[int, ...] = ()
     out_quant: Callable[[View], Quant | str] = lambda view: "calibrate"
+    recast: Callable[[View], tuple[Node, tuple[Tensor, ...]] | None] = lambda view: None
     kernels: tuple[Kernel, ...] = ()
     cases: tuple[Case, ...] = ()
     channels: Callable[[View], Channels | None] = lambda view: None

@@ -20,6 +20,7 @@ from minikin.display import Displayed, Table
 from minikin.errors import DoesNotFit, UsageError
 from minikin.graph import Graph
 from minikin.ops.stored import STORAGES
+from minikin.passes.recast import recast
 from minikin.passes.shrink import shrink as shrink_graph
 from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.aim import make_aim
@@ -268,6 +269,7 @@ def choose_plan(
         raise UsageError(f"storage {storage!r} is not known: use {', '.join(STORAGES)}")
     if shrink:
         graph = shrink_graph(graph).graph
+    graph = recast(graph)
     isa = "c" if optimize == "flash" else board.core.isa
     if incremental:
         if stream is False or stream_input or stream_output:

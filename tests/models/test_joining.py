@@ -6,6 +6,7 @@ import pytest
 from networks import Net, int8
 
 from minikin.graph import Graph
+from minikin.ops.conv import DepthwiseConv2dAttrs
 from minikin.ops.opdef import get_op
 from minikin.vboard.build import Build, compile
 from minikin.vboard.verify import verify
@@ -59,3 +60,19 @@ def test_other_cores_keep_two_layers(board: str) -> None:
 def test_packed_weights_that_are_asked_for_stay() -> None:
     build = compile(pairs(), BOARD, optimize="speed", storage="codebook")
     assert not any("separable" in name for name in kernels(build))
+
+
+@pytest.mark.parametrize("board", [BOARD, "pico", "esp32-c3"])
+def test_depthwise_of_one_channel_is_a_convolution(board: str) -> None:
+    """As TFLite Micro's micro_speech has it: 8 outputs of one input, whose kernels are faster than a depthwise layer's."""
+    net = Net("speech", (1, 49, 40, 1), 3)
+    attrs = DepthwiseConv2dAttrs(stride=(2, 2), padding=(4, 5, 3, 3), activation="relu")
+    net.add("depthwise_conv2d", attrs, net.weight((1, 10, 8, 8), 80), net.bias(8))
+    net.dense(4)
+    build = compile(int8(net.graph(), samples=2), board, optimize="speed")
+    assert kernels(build)[0].startswith("mk_conv2d_s8_")
+    layer = build.run().layers[0]
+    assert layer.instructions < 5 * layer.macs
+    result = verify(build, 2)
+    assert result.equal, result.first_difference
+    assert result.board_equals_host
