@@ -169,7 +169,7 @@ ROWS = {
     "ds_cnn_l_16": keyword_row(
         "ds_cnn_l_16",
         network="ds_cnn_l",
-        baseline=KEYWORDS | {"epochs": 10, "keep": "last"},
+        baseline=KEYWORDS | {"epochs": 25, "keep": "last"},
         storage="codebook",
         drop=0,
         ratio=5,
