@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from minikin.plan import Plan, check_limit, make_plan, whole_bound
 from minikin.plan.aim import make_aim
 from minikin.plan.incremental import IncrementalPlan, make_incremental_plan
 from minikin.plan.joining import join_layers
+from minikin.plan.kernels import SLACK
 from minikin.plan.prediction import predict
 from minikin.vboard.elf import Firmware
 from minikin.vboard.toolchain import Toolchain, build_firmware, find_toolchain
@@ -292,6 +293,8 @@ def choose_plan(
         aim=aim,
     )
     plan = choose()
+    if plan.arena_bytes > min(ram_bytes or main_bank, main_bank) and aim.reference is not None:
+        plan = choose(aim=replace(aim, reference=None, slack=SLACK))  # RAM before instructions
     if stream is None and not stream_input and not stream_output and whole_bound(graph, isa, aim) < plan.arena_bytes:
         plan = min(plan, make_plan(graph, isa, stream=False, aim=aim), key=lambda p: p.arena_bytes)
     check_limit(plan, ram_bytes)

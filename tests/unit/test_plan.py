@@ -120,9 +120,16 @@ def test_boxes_never_overlap_unless_taken_over(name: str, stream: bool) -> None:
 
 def test_a_limit_names_what_is_short() -> None:
     with pytest.raises(
-        DoesNotFit, match=r"needs 4,\d+ bytes of arena, 1,000 are allowed: 3,\d+ bytes short at layer \w+"
+        DoesNotFit, match=r"needs 4,(\d+) bytes of arena, 1,000 are allowed: 3,\1 bytes short at layer \w+"
     ):
         minikin.make_plan(int8(ARCHITECTURES["kws"]()), "pico", ram_bytes=1000)
+
+
+def test_ram_is_spent_for_speed_only_where_it_is_there() -> None:
+    """A balanced build keeps near the instructions of one for speed, and to the bytes that are allowed before that."""
+    graph = int8(ARCHITECTURES["kws"]())
+    free = minikin.make_plan(graph, "pico").arena_bytes
+    assert minikin.make_plan(graph, "pico", ram_bytes=free - 1).arena_bytes < free
 
 
 def test_an_input_that_is_read_whole_cannot_be_streamed() -> None:
