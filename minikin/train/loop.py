@@ -156,6 +156,8 @@ def _unpack(fabric: Any, packed: bytes, queue: Any) -> None:
         result = error
     if fabric.is_global_zero:
         queue.put(pickle.dumps(result))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # a thread of it that is left aborts a process that ends
 
 
 def _work(fabric: Any, model: nn.Module, job: Job, report: Report) -> tuple[History, Weights]:
