@@ -13,7 +13,7 @@ from minikin.ops.opdef import Field, Kernel, Scratch, activation_range, table
 from minikin.ops.packing import PackedChannels, is_symmetric, packed_channels
 from minikin.ops.requant import quant_of, weights_of
 from minikin.ops.window import conv_window
-from minikin.ops.work import Work, window_work
+from minikin.ops.work import Work, clamp_work, rows_of_calls, window_work
 
 LANES = 16
 """Bytes of a vector."""
@@ -204,11 +204,6 @@ def pack_depthwise(view: View, fields: dict[str, Field], *, fast: bool) -> dict[
     }
 
 
-def clamp_work(view: View, outputs: float) -> Work:
-    """Outputs that go by a loop of their own where an activation's range is narrower than int8."""
-    return {"clamped": outputs * (activation_range(view, view.attrs.activation) != (-128, 127))}
-
-
 def pixel_work(view: View, runs: Sequence[int], channels: int, vectors: int) -> Work:
     """Of mk_mat_mve.h for runs of so many pixels: pairs and the last ones, groups of four channels, vectors, rounds of four."""
     pairs, singles = sum(run // 2 for run in runs), sum(run % 2 for run in runs)
@@ -233,7 +228,7 @@ def conv_work(view: View, rows: int, made: int, counts: Work) -> Work:
     out_w, channels, columns, vectors = view.y.shape[2], view.y.shape[3], conv_columns(view), conv_vectors(view)
     kernel_h, before, copied = geometry.kernel[0], min(geometry.padding[2], columns), copied_pixels(view)
     inside, pieces = min(in_w, columns - before), -(-in_ch // LANES)
-    calls = [rows] * (made // rows) + [made % rows] * (made % rows > 0)
+    calls = rows_of_calls(rows, made)
     found: Work = {}
     if copied is None:
         _, down, _ = window_work(view, rows, made, geometry.kernel, geometry.dilation)

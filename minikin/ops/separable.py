@@ -14,10 +14,22 @@ from minikin.graph import Node, Quant, Tensor, View
 from minikin.ops import conv_dsp
 from minikin.ops.conv import Conv2dAttrs, DepthwiseConv2dAttrs, conv2d, depthwise_conv2d
 from minikin.ops.fitting import once_per_view
-from minikin.ops.opdef import Case, Field, Kernel, OpDef, Range, Scratch, is_dtype, register, require
-from minikin.ops.packing import GROUP, mat_kernels, pack_stream, takes_exact, takes_fitted
+from minikin.ops.opdef import (
+    Case,
+    Field,
+    Kernel,
+    OpDef,
+    Range,
+    Scratch,
+    activation_range,
+    is_dtype,
+    register,
+    require,
+)
+from minikin.ops.packing import GROUP, is_symmetric, mat_kernels, pack_stream, takes_exact, takes_fitted
 from minikin.ops.requant import pack_bias, weights_of
-from minikin.ops.work import Work
+from minikin.ops.window import conv_window
+from minikin.ops.work import Work, clamp_work, rows_of_calls
 
 MOST_WORDS = 16384
 """Bytes of scratch memory for the words of a pair of rows; of wider layers two kernels take less."""
@@ -44,7 +56,7 @@ def join(first: View, second: View) -> Node | None:
     """The node that is a depthwise int8 layer and the pointwise one that reads it; None of other layers."""
     if (first.node.op, second.node.op) != (depthwise_conv2d.name, conv2d.name) or second.x.name != first.y.name:
         return None
-    geometry, depth = conv_dsp.conv_window(second), weights_of(second).shape[3]
+    geometry, depth = conv_window(second), weights_of(second).shape[3]
     plain = geometry.taps == 1 and geometry.stride == (1, 1) and not any(geometry.padding)
     if not plain or depth != second.x.shape[3] or first.x.dtype != "int8" or second.y.dtype != "int8":
         return None
@@ -127,9 +139,9 @@ def work(view: View, rows: int, made: int) -> Work:
 def takes(view: View, exact: bool) -> bool:
     """The first of 3x3 with fitted outputs that no activation clamps, and the proofs of mk_mat_s8.h hold for the second."""
     first, second = parts(view)
-    if second.y.shape[3] < GROUP or not conv_dsp.takes_depthwise_fitted(first) or not conv_dsp.is_symmetric(second):
+    if second.y.shape[3] < GROUP or not conv_dsp.takes_depthwise_fitted(first) or not is_symmetric(second):
         return False
-    bounds = conv_dsp.activation_range(first, first.attrs.activation)
+    bounds = activation_range(first, first.attrs.activation)
     if bounds != (-128, 127) or word_bytes(view) > MOST_WORDS:
         return False
     return (takes_exact if exact else takes_fitted)(second, word_weights(view))
@@ -202,11 +214,10 @@ def dsp_work(view: View, rows: int, made: int, counts: Work) -> Work:
     in_pairs = first.attrs.stride == (1, 1)
     own = depthwise_conv2d.work(first, rows if in_pairs else 1, made)
     out_w, channels = view.y.shape[2:]
-    calls = [rows] * (made // rows) + [made % rows] * (made % rows > 0)
+    calls = rows_of_calls(rows, made)
     lone, groups = sum(r % 2 for r in calls), -(-channels // GROUP)
     pairs, singles = sum(r // 2 * out_w + r % 2 * (out_w // 2) for r in calls), lone * (out_w % 2)
     matrices = sum(r // 2 + r % 2 for r in calls)
-    clamped = conv_dsp.activation_range(second, second.attrs.activation) != (-128, 127)
     kept = {name: own[name] for name in DEPTHWISE_COUNTS}
     return kept | {
         "call": float(len(calls)),
@@ -223,7 +234,7 @@ def dsp_work(view: View, rows: int, made: int, counts: Work) -> Work:
         "single_loop": singles * groups * -(-quads(view) // QUADS),
         "single_quad": singles * groups * quads(view),
         "single_output": singles * groups * GROUP,
-        "clamped": made * out_w * channels * clamped,
+        **clamp_work(second, made * out_w * channels),
     }
 
 

@@ -51,6 +51,16 @@ def bound_work(view: View, outputs: float) -> Work:
     }
 
 
+def clamp_work(view: View, outputs: float) -> Work:
+    """Outputs that go by a loop of their own where an activation's range is narrower than int8."""
+    return {"clamped": outputs * (activation_range(view, view.attrs.activation) != (-128, 127))}
+
+
+def rows_of_calls(rows: int, made: int) -> list[int]:
+    """How many rows each call makes: `rows`, and the last one what is left."""
+    return [rows] * (made // rows) + [made % rows] * (made % rows > 0)
+
+
 def dense_work(view: View, rows: int, made: int) -> Work:
     weights = view.inputs[1]
     assert weights is not None
